@@ -73,6 +73,21 @@ class TestMultiLabelInColumns(TaskContract):
     columns = {"text": TEXTS, "sport": [1, 0, 1, 0, 0, 1], "trade": ["no", "yes", "no", "no", "yes", "yes"]}
 
 
+WORDS = [text.split() for text in TEXTS]
+TAGS = [["O", "B-thing", "I-thing", "O", "B-place", "I-thing", "O"][: len(words)] for words in WORDS]
+
+
+class TestTokenClassification(TaskContract):
+    task = "token_classification"
+    columns = {"tokens": WORDS, "ner_tags": TAGS}
+    architectures = ("bert", "roberta", "gpt2", "llama")
+
+
+class TestTokenClassificationOfTexts(TaskContract):
+    task = "token_classification"
+    columns = {"text": TEXTS, "entities": [[{"start": 0, "end": 3, "label": "thing"}]] * 6}
+
+
 class TestGeneration(TaskContract):
     task = "generation"
     options = {"template": "{source}: ", "max_target_length": 6}

@@ -23,18 +23,21 @@ from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, Po
 from tuneoff.interfaces.model import Attached, TaskView
 from tuneoff.interfaces.rows import Rows, has_lone_surrogate, is_missing
 from tuneoff.interfaces.source import ModelFiles, Source
+from tuneoff.interfaces.tag_sequences import OUTSIDE, Entity, read_entities, split_tag, write_tags
 from tuneoff.interfaces.task import ColumnRole, Task, TaskOptions
 from tuneoff.interfaces.tracker import StudyInfo, Tracker, TrialInfo, flatten
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Finding, Metric, Prediction
 
 __all__ = [
+    "OUTSIDE",
     "WEIGHTS_FILE",
     "AnyMethod",
     "Attached",
     "Baseline",
     "Batch",
     "ColumnRole",
+    "Entity",
     "Example",
     "ExecutorOptions",
     "ExecutorPlugin",
@@ -68,7 +71,10 @@ __all__ = [
     "flatten",
     "has_lone_surrogate",
     "is_missing",
+    "read_entities",
     "read_labels",
     "save_weights",
+    "split_tag",
     "write_labels",
+    "write_tags",
 ]

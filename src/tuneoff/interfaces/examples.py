@@ -34,6 +34,7 @@ class Example:
         place: names the row in messages.
         fields: further columns that a prompt template uses.
         history: what was said before `text` in a conversation, as speaker and words; else empty.
+        words: start and end of each word in the text, for a task that gives each a tag; empty elsewhere.
         group: name of the rows that it belongs to (`task.group`); empty where every row stands for itself.
     """
 
@@ -44,6 +45,7 @@ class Example:
     fields: Mapping[str, str] = field(default_factory=dict)
     text_pair: str = ""
     history: tuple[tuple[str, str], ...] = ()
+    words: Sequence[tuple[int, int]] = ()
     group: str = ""
 
     @property
@@ -78,6 +80,8 @@ class Features:
         target_bytes: bytes (UTF-8) of the text to write; 0 where they are not counted.
         segments: number of the text that each of `input_ids` belongs to (transformers' `token_type_ids`), for a
             model that is told; empty where there is one text.
+        words: three numbers for each word that gets a tag: the positions of its first and its last token, and its tag's
+            number; empty for a task without.
     """
 
     input_ids: Sequence[int]
@@ -90,6 +94,7 @@ class Features:
     segments: Sequence[int] = ()
     unlearned: Sequence[int] = ()
     target_bytes: int = 0
+    words: Sequence[int] = ()
 
     @property
     def truncated(self) -> bool:

@@ -18,7 +18,7 @@ class TaskView:
     Attributes:
         head: names of the model's newly initialised modules: those that the task adds (`pooler`, `classifier`), and
             those that the base model's files lack. Every method trains them; none of them is inside another.
-        peft_task_type: PEFT's name for the task: `SEQ_CLS`, `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
+        peft_task_type: PEFT's name for the task: `SEQ_CLS`, `TOKEN_CLS`, `CAUSAL_LM` or `SEQ_2_SEQ_LM`.
         output: name of the pretrained module that turns hidden states into logits over the vocabulary; None for
             a task without.
         tokenize: text -> token ids without special tokens; None where only shapes are known (meta device).

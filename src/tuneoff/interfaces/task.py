@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-Produces = Literal["class", "labels", "number", "text"]
-"""What a task gives for an example: one class, any number of labels, a number, or text that is written."""
+Produces = Literal["class", "labels", "tags", "number", "text"]
+"""What a task gives for an example: one class, any number of labels, a tag for each word, a number, or text that is
+written."""
 
 
 class TaskOptions(BaseModel):
@@ -161,6 +162,11 @@ class Task(ABC):
     def adds_head(self) -> bool:
         """Tells whether the task adds a newly initialised head to any model."""
         return self.produces != "text"
+
+    @property
+    def scores_whole(self) -> bool:
+        """Tells whether a head scores an example as a whole, at one of its positions."""
+        return self.produces not in ("tags", "text")
 
     @abstractmethod
     def columns(self, rows: Rows) -> dict[str, str]:
@@ -311,6 +317,10 @@ class Task(ABC):
     def decide(self, predictions: Sequence[Prediction], chosen: Mapping[str, Any]) -> list[Prediction]:
         """Returns the predictions with the outputs that what was chosen makes of their scores."""
         return list(predictions)
+
+    def describe(self, prediction: Prediction, example: Example) -> dict[str, Any]:
+        """Returns what `predict` prints of a prediction besides its output and probabilities, as plain data."""
+        return {}
 
     def generate(
         self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None

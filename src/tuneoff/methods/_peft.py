@@ -38,7 +38,7 @@ def attach_peft(model: nn.Module, config: Any, task: TaskView, *, theirs: bool =
     from peft import get_peft_model
 
     # PEFT itself adds, for its task type, the names that most classifiers have.
-    default_names = {"classifier", "score"} if task.peft_task_type == "SEQ_CLS" else set()
+    default_names = {"classifier", "score"} if task.peft_task_type in ("SEQ_CLS", "TOKEN_CLS") else set()
     modules_to_save = [
         *(getattr(config, "modules_to_save", None) or ()),
         *(name for name in task.head if name not in default_names),

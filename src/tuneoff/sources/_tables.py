@@ -17,6 +17,7 @@ from typing import Any
 
 from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
+from tuneoff.sources._conll import parse_conll
 from tuneoff.sources._disguise import PICKLES, recognise
 from tuneoff.sources._packed import is_packed, read_bytes
 
@@ -228,6 +229,10 @@ def _read_json(path: Path, origin: str) -> Rows:
     return _from_objects(*_json_lines(text, origin), origin)
 
 
+def _read_conll(path: Path, origin: str) -> Rows:
+    return parse_conll(_decode(read_bytes(path, origin), origin), origin)
+
+
 def _json_lines(text: str, origin: str) -> tuple[list[Any], list[int]]:
     items: list[Any] = []
     lines: list[int] = []
@@ -342,6 +347,9 @@ READERS: dict[str, Callable[[Path, str], Rows]] = {
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
+    ".conll": _read_conll,
+    ".bio": _read_conll,
+    ".iob": _read_conll,
 }
 """Suffix of a file -> function that reads it."""
 

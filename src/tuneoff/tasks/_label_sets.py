@@ -128,12 +128,6 @@ def label_counts(outputs: Outputs) -> NDArray[np.bool_]:
     return np.hstack([target & output, target, output])
 
 
-def micro_f1(counts: Array) -> Any:
-    """Computes micro-F1 from the sums of `label_counts`, shape (sums,) or (many, sums); 0 where there is no label."""
-    right, true, said = np.moveaxis(counts.reshape(*counts.shape[:-1], 3, -1).sum(axis=-1), -1, 0)
-    return 2 * right / np.maximum(true + said, 1)
-
-
 def same_set(outputs: Outputs) -> list[float]:
     """Returns 1 for each example whose labels are all right and no others, and 0 for others."""
     pairs = zip(outputs.targets, outputs.outputs, strict=True)

@@ -7,7 +7,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 
-from tuneoff.interfaces import Finding
+from tuneoff.interfaces import Example, Finding
+
+KEPT_CHARACTERS, WRONG_KEPT = 440, 10_000
+"""How much of a wrongly answered text is kept (a report shows 400 characters, cut at a space), and among how many of a
+split's first examples."""
+
+
+def kept_text(example: Example, output: str) -> str:
+    """Returns what is kept of a text: its beginning where the answer is wrong, so that reports can show where methods
+    disagree; of a very large split only among its first examples."""
+    wrong = output != example.target
+    return example.input_text[:KEPT_CHARACTERS] if wrong and example.index < WRONG_KEPT else ""
 
 
 def note_labels(counts: Mapping[str, int], spaced: int) -> tuple[Finding, ...]:

@@ -49,6 +49,29 @@ def macro_f1(counts: Array) -> Any:
     return scores.sum(axis=-1) / scores.shape[-1]
 
 
+def micro_f1(counts: Array) -> Any:
+    """Computes micro-F1 from sums as those of `class_counts`, shape (sums,) or (many, sums); 0 where there is none."""
+    right, true, said = _totals(counts)
+    return 2 * right / np.maximum(true + said, 1)
+
+
+def precision(counts: Array) -> Any:
+    """Computes the share of what is said that is right, from the same sums."""
+    right, _, said = _totals(counts)
+    return right / np.maximum(said, 1)
+
+
+def recall(counts: Array) -> Any:
+    """Computes the share of what is true that is said, from the same sums."""
+    right, true, _ = _totals(counts)
+    return right / np.maximum(true, 1)
+
+
+def _totals(counts: Array) -> tuple[Array, Array, Array]:
+    right, true, said = (part.sum(axis=-1) for part in _parts(counts))
+    return right, true, said
+
+
 def matthews_correlation(counts: Array) -> Any:
     """Computes the multi-class Matthews correlation (Gorodkin 2004) from the sums of `class_counts`, shape (sums,) or
     (many, sums)."""

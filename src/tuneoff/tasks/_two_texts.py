@@ -25,11 +25,13 @@ class Encoded(NamedTuple):
         ids: at most as many as there is room for.
         segments: number of the text that each belongs to; empty where that is 0 for all.
         length: tokens before any were cut off.
+        offsets: of one text, where each token stands in it; (0, 0) for special tokens.
     """
 
     ids: list[int]
     segments: Sequence[int]
     length: int
+    offsets: Sequence[tuple[int, int]] = ()
 
 
 def separates(tokenizer: Any) -> bool:
@@ -78,8 +80,14 @@ def encode_texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -
             len(encoding.ids) + sum(len(rest.ids) - special for rest in encoding.overflowing)
             for encoding in encoded.encodings
         ]
-    for ids, numbers, length in zip(encoded["input_ids"], segments, lengths, strict=True):
-        yield Encoded(list(ids) or filler, numbers if any(numbers) else (), length)
+    offsets = [() if pairs else _offsets(encoding) for encoding in encoded.encodings]
+    for ids, numbers, length, places in zip(encoded["input_ids"], segments, lengths, offsets, strict=True):
+        yield Encoded(list(ids) or filler, numbers if any(numbers) else (), length, places)
+
+
+def _offsets(encoding: Any) -> list[tuple[int, int]]:
+    pairs = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+    return [(0, 0) if special else tuple(place) for place, special in pairs]
 
 
 def _encode_joined(examples: Sequence[Example], tokenizer: Any, room: int) -> Iterator[Encoded]:

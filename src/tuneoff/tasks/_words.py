@@ -16,6 +16,9 @@ _WORD = regex.compile(
 )
 """One such letter, or a run of other letters, marks and digits; joiners and soft hyphens do not end it."""
 _BEYOND_LATIN = regex.compile(r"(?V1)[[\p{L}\p{Nd}]--[\p{Latin}\p{Common}\p{Inherited}]]|[\p{Nd}--0-9]")
+WORD_PATTERN = rf"(?V1){_LETTER.pattern.removeprefix('(?V1)')}|[\w--[{_UNSPACED}]]+|[^\w\s]"
+"""A word of a text that is not split yet: such a letter, a run of others and digits, or one other sign."""
+_TEXT_WORD = regex.compile(WORD_PATTERN)
 _PICTURE = regex.compile(r"\p{Extended_Pictographic}[\p{M}\p{Emoji_Modifier}]*")
 _JOINER = regex.compile("[\u00ad\u200c\u200d]")
 _PUNCTUATION = regex.compile(r"[\p{P}$+<=>^`|~]+")
@@ -62,6 +65,11 @@ def answer_words(text: str) -> list[str]:
 def count_words(text: str) -> int:
     """Counts words between spaces, and each letter of scripts that write no spaces."""
     return len((text if text.isascii() else _LETTER.sub(r" \g<0> ", text)).split())
+
+
+def word_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Returns where the words of a text begin and end, by `WORD_PATTERN`."""
+    return tuple(found.span() for found in _TEXT_WORD.finditer(text))
 
 
 def same_form(text: str) -> str:

@@ -22,7 +22,7 @@ from tuneoff.interfaces import (
     Rows,
     TaskView,
 )
-from tuneoff.tasks._labels import is_number, note_labels, sort_key
+from tuneoff.tasks._labels import is_number, kept_text, note_labels, sort_key
 from tuneoff.tasks._likelihood import PAIR_TEMPLATE, TEMPLATE, Likelihood
 from tuneoff.tasks._metrics import class_counts, macro_f1, matthews_correlation, negative_log_likelihoods, right
 from tuneoff.tasks._prompts import Template
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "topic", "sentiment", "y")
-KEPT_CHARACTERS, WRONG_KEPT = 440, 10_000
-"""How much of a wrongly answered text is kept (a report shows 400 characters, cut at a space), and among how many of a
-split's first examples."""
 
 
 class ClassificationOptions(TextOptions):
@@ -291,17 +288,10 @@ class Classification(TextHead):
                 target=example.target,
                 output=self.labels[chosen],
                 scores=tuple(round(value, 6) for value in row),
-                source=self._kept_text(example, self.labels[chosen]),
+                source=kept_text(example, self.labels[chosen]),
             )
             for example, chosen, row in zip(examples, best, scores.tolist(), strict=True)
         ]
-
-    @staticmethod
-    def _kept_text(example: Example, output: str) -> str:
-        """Returns what is kept of a text: its beginning where the answer is wrong, so that reports can show where
-        methods disagree; of a very large split only among its first examples."""
-        wrong = output != example.target
-        return example.input_text[:KEPT_CHARACTERS] if wrong and example.index < WRONG_KEPT else ""
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
         if self._likelihood is not None:

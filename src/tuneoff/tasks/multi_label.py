@@ -31,14 +31,13 @@ from tuneoff.tasks._label_sets import (
     label_counts,
     label_matrix,
     mean_average_precision,
-    micro_f1,
     parts_of,
     precision_terms,
     same_set,
     yes_or_no,
 )
 from tuneoff.tasks._labels import is_number, note_labels, sort_key
-from tuneoff.tasks._metrics import macro_f1
+from tuneoff.tasks._metrics import macro_f1, micro_f1
 from tuneoff.tasks._rows import choose_column, choose_columns, require_cells, require_columns, require_filled
 from tuneoff.tasks._text_head import TEXT, TEXT_PAIR, TextHead, TextOptions
 from tuneoff.tasks.classification import LABEL_NAMES as CLASS_NAMES

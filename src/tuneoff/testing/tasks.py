@@ -230,7 +230,7 @@ class TaskContract:
         assert bool(view.head) == task.adds_head
         for name in [*view.head, *([view.output] if view.output else [])]:
             assert list(prepared.model.get_submodule(name).parameters())
-        assert view.peft_task_type in {"SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"}
+        assert view.peft_task_type in {"SEQ_CLS", "TOKEN_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"}
 
     # --- logits, loss and predictions
 

@@ -15,7 +15,12 @@ from tuneoff.interfaces import PlainCode, Task
 from tuneoff.records.record import TrialRecord
 from tuneoff.trial.modeling.load import BASE_SEED
 
-_HUB_TASKS = {"class": "text-classification", "labels": "text-classification", "text": "text-generation"}
+_HUB_TASKS = {
+    "class": "text-classification",
+    "labels": "text-classification",
+    "tags": "token-classification",
+    "text": "text-generation",
+}
 """What a task produces -> the hub's name of such tasks."""
 Kind = Literal["plain model", "merged model", "PEFT adapter", "trained weights"]
 

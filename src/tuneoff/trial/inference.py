@@ -112,7 +112,13 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
         ]
         return {"columns": columns, "predictions": outputs}
     predictions = task.decide(predict_examples(runner, features, examples), record.chosen)
-    return {"columns": columns, "predictions": [_described(task, prediction) for prediction in predictions]}
+    return {
+        "columns": columns,
+        "predictions": [
+            {**_described(task, p), **task.describe(p, example)}
+            for p, example in zip(predictions, examples, strict=True)
+        ],
+    }
 
 
 def _described(task: Task, prediction: Prediction) -> dict[str, Any]:

@@ -229,6 +229,22 @@ def test_several_labels_a_row_make_a_study_of_multi_label(
     assert "3 classes: " in capsys.readouterr().out
 
 
+def test_words_and_tags_make_a_study_of_token_classification(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ner.conll").write_text("Ann\tB-per\nmet\tO\nBob\tB-per\n\nshe\tO\nwon\tO\n\n" * 20, encoding="utf-8")
+    rows = [{"text": f"Ann met {i}", "entities": [{"start": 0, "end": 3, "label": "per"}]} for i in range(40)]
+    Path("spans.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for file, options in (
+        ("ner.conll", {"text": "tokens", "tags": "tags"}),
+        ("spans.jsonl", {"text": "text", "tags": "entities"}),
+    ):
+        assert main(["init", file]) == 0
+        study = loading.load(f"{Path(file).stem}.study.yaml")
+        assert (study.task.name, study.model.source) == ("token_classification", "minilm")
+        assert study.task.options == options
+        assert {"majority_tag", "entity_dictionary", "lora", "full"} <= set(study.methods)
+        assert "2 classes: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("columns", "role", "told"),
     [

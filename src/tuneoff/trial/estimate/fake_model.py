@@ -87,7 +87,7 @@ class FakeModel:
         if spec.protocol.gradient_checkpointing:
             # A function mode is off inside `backward`, so the recomputation enters it again.
             checkpoint_activations(self.attached.model, AsOnGpu if setup.gpu else nullcontext)
-        cuts = spec.execution.engine == "fast" and task.produces != "text"
+        cuts = spec.execution.engine == "fast" and task.scores_whole
         first = compute_first_position(self.attached.model) if cuts else None
         self._predicting = first.also_here if first is not None else nullcontext
         masked = choose_masks(spec, torch.device("cuda" if setup.gpu else "cpu")) is not None

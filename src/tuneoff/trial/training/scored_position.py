@@ -94,7 +94,7 @@ def compute_where_equal(
     Returns:
         The runner that does; the same one where all positions are computed.
     """
-    first = compute_first_position(runner.attached.model) if runner.task.produces != "text" else None
+    first = compute_first_position(runner.attached.model) if runner.task.scores_whole else None
     if first is None:
         return runner
     agrees = ask(lambda: _agree(runner, features, first))

@@ -1,0 +1,213 @@
+"""Words and their tags: read from cells, and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneoff.interfaces import OUTSIDE, Outputs, is_missing, read_entities
+from tuneoff.tasks._cells import parse_literal
+from tuneoff.tasks._words import word_spans
+
+Array = NDArray[np.float64]
+_LABEL_KEYS = ("label", "type", "entity", "tag", "category", "entity_group", "class", "labels")
+
+
+class TaggedWords(NamedTuple):
+    """A text, where its words stand, and their tags; `widened` counts entities that began or ended within a word."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    tags: tuple[str, ...]
+    widened: int
+
+
+def _items(cell: Any) -> list[Any] | None:
+    """Returns the items of a list, also of one that is written out; None for what is none."""
+    value = parse_literal(cell)
+    if isinstance(value, str | Mapping | bytes | Real) or not isinstance(value, Iterable):
+        return None
+    return list(value)
+
+
+def tagged(text: Any, tags: Any, names: Sequence[str]) -> TaggedWords:
+    """Reads a row.
+
+    Args:
+        text: a list of words, or a text.
+        tags: a tag for each word, as a list or with spaces between them; or entities.
+        names: of tags that are numbers.
+
+    Raises:
+        ValueError: says what does not fit together.
+    """
+    words, own = _items(text), _items(tags)
+    entities = [_entity(item) for item in own] if own is not None and not _are_tags(own) else None
+    if own is not None and not own:
+        entities = []
+    if words is not None:
+        joined = [str(word).replace(" ", "\u00a0") for word in words]
+        if not all(word.strip() for word in joined):
+            raise ValueError(f"word {next(i for i, word in enumerate(joined, 1) if not word.strip())} is empty")
+        spans = _spans_of(joined)
+        whole = " ".join(joined)
+    elif not isinstance(text, str):
+        raise ValueError(f"neither words nor a text: {str(text)[:40]!r}")
+    else:
+        whole = text
+        spans = word_spans(text) if entities is not None else _spans_of_spaced(text)
+    if not spans:
+        raise ValueError("there is no word")
+    if entities is not None:
+        places = entities if words is not None else _words_of(entities, spans, whole)
+        return TaggedWords(whole, spans, _tags_of(places, len(spans)), _count_widened(entities, spans, words is None))
+    found = own if own is not None else str(tags).split()
+    if len(found) != len(spans):
+        raise ValueError(f"{len(spans)} words and {len(found)} tags")
+    return TaggedWords(whole, spans, tuple(_tag(tag, names) for tag in found), 0)
+
+
+def _are_tags(items: Sequence[Any]) -> bool:
+    return all(isinstance(item, str | Real) for item in items)
+
+
+def _tag(tag: Any, names: Sequence[str]) -> str:
+    whole = isinstance(tag, Real) and tag % 1 == 0
+    text = str(int(tag) if whole else tag).strip()
+    if text in names:
+        return text
+    if names and text.isdecimal():
+        if int(text) >= len(names):
+            raise ValueError(f"tag {text} is not among the {len(names)} tags")
+        return str(names[int(text)])
+    if not text or len(text.split()) > 1:
+        raise ValueError(f"a tag is {text!r}; it must be one word")
+    return text
+
+
+def _entity(item: Any) -> tuple[int, int, str]:
+    """Returns start, end and label of an entity: an object, or a list of the three."""
+    if isinstance(item, Mapping):
+        label = next((item[key] for key in _LABEL_KEYS if item.get(key) is not None), None)
+        label = label[0] if isinstance(label, list) and len(label) == 1 else label
+        start, end = item.get("start"), item.get("end")
+    elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 3:
+        start, end, label = item
+    else:
+        start = end = label = None
+    numbers = isinstance(start, Real) and isinstance(end, Real)
+    if label is None or not numbers or not 0 <= start < end:  # type: ignore[operator]
+        raise ValueError(f"an entity is {str(item)[:60]}, without start < end and a label")
+    return int(start), int(end), "_".join(str(label).split())  # type: ignore[arg-type]
+
+
+def _spans_of(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Returns where words stand that are joined by one space."""
+    spans, start = [], 0
+    for word in words:
+        spans.append((start, start + len(word)))
+        start += len(word) + 1
+    return tuple(spans)
+
+
+def _spans_of_spaced(text: str) -> tuple[tuple[int, int], ...]:
+    spans, start = [], 0
+    for word in text.split():
+        start = text.index(word, start)
+        spans.append((start, start + len(word)))
+        start += len(word)
+    return tuple(spans)
+
+
+def _words_of(
+    entities: Sequence[tuple[int, int, str]], spans: Sequence[tuple[int, int]], text: str
+) -> list[tuple[int, int, str]]:
+    """Returns entities counted in characters as entities counted in words: all words that they touch."""
+    counted = []
+    for start, end, label in entities:
+        own = [i for i, (first, last) in enumerate(spans) if first < end and last > start]
+        if not own or end > len(text):
+            raise ValueError(f"entity {start} to {end} ({label}) holds no word of the text's {len(text)} characters")
+        counted.append((own[0], own[-1] + 1, label))
+    return counted
+
+
+def _count_widened(entities: Sequence[tuple[int, int, str]], spans: Sequence[tuple[int, int]], characters: bool) -> int:
+    if not characters:
+        return 0
+    inside = [place for first, last in spans for place in range(first + 1, last)]
+    return sum(start in inside or end in inside for start, end, _ in entities)
+
+
+def _tags_of(entities: Sequence[tuple[int, int, str]], count: int) -> tuple[str, ...]:
+    """Returns BIO tags; of entities that overlap the longest counts."""
+    tags = [OUTSIDE] * count
+    for start, end, label in sorted(entities, key=lambda entity: entity[0] - entity[1]):
+        if end > count:
+            raise ValueError(f"entity {start} to {end} ({label}) ends after the last of {count} words")
+        if tags[start:end] == [OUTSIDE] * (end - start):
+            tags[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
+    return tuple(tags)
+
+
+def holds_words(texts: Sequence[Any], tags: Sequence[Any]) -> bool:
+    """Tells whether two columns hold words and a tag for each, or texts and entities."""
+    pairs = [pair for pair in zip(texts, tags, strict=True) if not any(map(is_missing, pair))]
+    listed = [pair for pair in pairs if _items(pair[1]) is not None]
+    if not pairs or len(listed) < len(pairs):
+        return False
+    try:
+        read = [tagged(text, own, ()) for text, own in pairs]
+    except ValueError:
+        return False
+    repeats = len({tag for row in read for tag in row.tags}) < sum(len(row.tags) for row in read) / 2
+    return repeats and all(
+        _items(text) is not None or not _are_tags(_items(own) or [{}]) for text, own in pairs if _items(own)
+    )
+
+
+# --- metrics
+
+
+def entity_counts(outputs: Outputs) -> Array:
+    """Returns how many entities of each kind are right, true and said in each example, shape (examples, 3 · kinds).
+
+    An entity is right where kind, beginning and end are.
+    """
+    true, said = ([set(read_entities(text)) for text in texts] for texts in (outputs.targets, outputs.outputs))
+    kinds = sorted({entity.kind for sets in (true, said) for own in sets for entity in own})
+    number = {kind: i for i, kind in enumerate(kinds)}
+    counts = np.zeros((len(true), 3, max(len(kinds), 1)))
+    for row, (target, output) in enumerate(zip(true, said, strict=True)):
+        for part, entities in enumerate((target & output, target, output)):
+            for entity in entities:
+                counts[row, part, number[entity.kind]] += 1
+    return counts.reshape(len(true), -1)
+
+
+def right_words(outputs: Outputs) -> Array:
+    """Returns how many words of each example have the right tag, and how many there are, shape (examples, 2)."""
+    pairs = [(t.split(), o.split()) for t, o in zip(outputs.targets, outputs.outputs, strict=True)]
+    counts = [(sum(map(str.__eq__, target, output)), len(target)) for target, output in pairs]
+    return np.array(counts, dtype=np.float64)
+
+
+def share(sums: Array) -> float:
+    """Computes a share from the sums of parts and wholes."""
+    return float(sums[0] / sums[1])
+
+
+def nats_and_words(outputs: Outputs) -> Any:
+    """Returns nats and labelled words of each example, shape (examples, 2); None where they were not counted."""
+    if None in outputs.losses or not any(count or 0 for count in outputs.target_tokens):
+        return None
+    return np.array([outputs.losses, outputs.target_tokens], dtype=np.float64).T
+
+
+def nats_per_word(sums: Array) -> float:
+    """Computes the mean loss of a word from the sums of `nats_and_words`."""
+    return float(sums[0] / max(sums[1], 1))

@@ -1,0 +1,386 @@
+"""Token classification: words of a text, a tag for each, such as those of named entities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.interfaces import (
+    OUTSIDE,
+    Attached,
+    Batch,
+    ColumnRole,
+    Example,
+    Features,
+    Finding,
+    PooledMetric,
+    Prediction,
+    Rows,
+    Task,
+    TaskOptions,
+    TaskView,
+    read_entities,
+    split_tag,
+    write_tags,
+)
+from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs
+from tuneoff.tasks._labels import kept_text
+from tuneoff.tasks._metrics import macro_f1, micro_f1, precision, recall
+from tuneoff.tasks._rows import choose_columns, require_columns, require_filled
+from tuneoff.tasks._tags import (
+    TaggedWords,
+    entity_counts,
+    holds_words,
+    nats_and_words,
+    nats_per_word,
+    right_words,
+    share,
+    tagged,
+)
+from tuneoff.tasks._two_texts import encode_texts
+from tuneoff.tasks._words import WORD_PATTERN
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+WORD_NAMES = ("tokens", "words", "text", "sentence", "content")
+TAG_NAMES = ("ner_tags", "tags", "ner", "entities", "spans", "labels", "pos_tags", "label", "ner_labels")
+
+
+class TokenOptions(TaskOptions):
+    """Keys of `task` for token classification."""
+
+    text: str | None = Field(
+        None, description="column that holds the words, as a list, or a text; guessed where obvious"
+    )
+    tags: str | None = Field(
+        None,
+        description="column that holds a tag for each word, as a list or with spaces between them; or a list of "
+        "entities, each with start, end and label, counted in characters of a text or in words of a list",
+    )
+    labels: tuple[str, ...] | None = Field(
+        None, min_length=2, description="the tags in order of their numbers; found in the data if unset"
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        repeated = [label for label, count in Counter(labels or ()).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} stands twice")
+        return labels
+
+
+def _entity_metric(name: str, title: str, of_sums: Any) -> PooledMetric:
+    return PooledMetric(
+        name=name,
+        direction="higher",
+        title=title,
+        low=0,
+        high=1,
+        terms=entity_counts,
+        of_sums=of_sums,
+        batched=True,
+    )
+
+
+class TokenClassification(Task):
+    """A tag for each word by a head on its first token; in a decoder on its last, which alone has read the word."""
+
+    title = "Token classification"
+    summary = "A tag for each word, as of named entities: entity F1, precision, recall, accuracy of words."
+    roles = (ColumnRole("text", "", WORD_NAMES), ColumnRole("tags", "", TAG_NAMES))
+    metrics = (
+        _entity_metric("entity_f1", "entity F1", micro_f1),
+        _entity_metric("precision", "entity precision", precision),
+        _entity_metric("recall", "entity recall", recall),
+        _entity_metric("macro_entity_f1", "macro entity F1", macro_f1),
+        PooledMetric(
+            name="word_accuracy",
+            direction="higher",
+            title="accuracy of words",
+            low=0,
+            high=1,
+            terms=right_words,
+            of_sums=share,
+        ),
+        PooledMetric(name="loss", direction="lower", unit="nats", low=0, terms=nats_and_words, of_sums=nats_per_word),
+    )
+    primary_metric = "entity_f1"
+    init_order = 4
+    produces = "tags"
+    Options = TokenOptions
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self._labels: dict[str, int] = {label: number for number, label in enumerate(self.options.labels or ())}
+        self._widened = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._labels)
+
+    @property
+    def placeholder_target(self) -> str:
+        return "[]"
+
+    @property
+    def tested_metric(self) -> str:
+        """Returns the accuracy of words where tags tell of no entities, as parts of speech."""
+        return self.primary_metric if not self._labels or OUTSIDE in self._labels else "word_accuracy"
+
+    # --- rows -> examples
+
+    def columns(self, rows: Rows) -> dict[str, str]:
+        return choose_columns(rows, self.options, self.roles)
+
+    def recognise(self, rows: Rows) -> dict[str, Any]:
+        options = {"text": self.options.text, "tags": self.options.tags}
+        given = {role: column for role, column in options.items() if column is not None}
+        lower = {name.lower().strip(): name for name in rows.columns}
+        for role, names in (("text", WORD_NAMES), ("tags", TAG_NAMES)):
+            if role not in given:
+                own = [lower[name] for name in names if name in lower and lower[name] not in given.values()]
+                given[role] = next(iter(own), "")
+        if not given["text"] or not given["tags"]:
+            return {}
+        columns = choose_columns(rows, self.options.model_copy(update=given), self.roles)
+        return dict(columns) if holds_words(rows.columns[columns["text"]], rows.columns[columns["tags"]]) else {}
+
+    def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
+        require_columns(rows, columns, split)
+        require_filled(rows, columns, split)
+        names = self.options.labels or rows.class_names.get(columns["tags"], ())
+        texts, tags = rows.columns[columns["text"]], rows.columns[columns["tags"]]
+        examples = []
+        for index, (text, own) in enumerate(zip(texts, tags, strict=True)):
+            try:
+                words = tagged(text, own, names)
+            except ValueError as error:
+                raise DataError(
+                    f"{rows.place(index)}: {error}",
+                    hint="A row is a list of words and as many tags, or a text and a list of entities with start, end "
+                    "and label.",
+                ) from None
+            self._widened += words.widened
+            examples.append(_example(words, index, rows.place(index)))
+        return examples
+
+    def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        train = Counter(tag for example in splits["train"] for tag in example.target.split())
+        if len(train) < 2:
+            raise DataError(
+                f"all {sum(train.values())} words of the training rows have the same tag, {next(iter(train), '')!r}; "
+                "there is nothing to learn",
+                hint="Check that task.tags names the right column.",
+            )
+        kinds = {split_tag(tag)[1] for tag in train}
+        for split, examples in splits.items():
+            tags = ((tag, e) for e in examples for tag in e.target.split())
+            unseen = [(tag, e) for tag, e in tags if split_tag(tag)[1] not in kinds]
+            if unseen:
+                tag, first = unseen[0]
+                raise DataError(
+                    f"tag {tag!r} stands in {split} ({len(unseen)} words of its kind and others, first {first.place}) "
+                    f"but never in train{did_you_mean(tag, train)}",
+                    hint="A tag without training rows cannot be learned: correct it or remove the rows.",
+                )
+        if not self.options.labels:
+            everywhere = {tag for examples in splits.values() for e in examples for tag in e.target.split()}
+            names = sorted(everywhere, key=lambda tag: (tag != OUTSIDE, split_tag(tag)[1], tag))
+            self._labels = {label: number for number, label in enumerate(names)}
+
+    def findings(self) -> tuple[Finding, ...]:
+        if not self._widened:
+            return ()
+        message = f"{self._widened} entities begin or end within a word and were widened to whole words"
+        return (Finding(name="widened_entities", message=message),)
+
+    def count_classes(self, examples: Sequence[Example]) -> dict[str, int]:
+        counts = Counter(tag for example in examples for tag in set(example.target.split()))
+        return {label: counts[label] for label in self.labels}
+
+    # --- the model
+
+    def view(self, model: nn.Module) -> TaskView:
+        return TaskView(head=added_modules(model), peft_task_type="TOKEN_CLS")
+
+    def model_class(self, config: Any) -> Any:
+        import transformers as hf
+
+        if config.is_encoder_decoder or type(config) not in hf.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING:
+            raise UnsupportedModel(
+                f"a {config.model_type} model cannot give each word a tag",
+                hint="Use an encoder (BERT, RoBERTa, ModernBERT, …) or a decoder with such a head (GPT-2, Llama, …).",
+            )
+        return hf.AutoModelForTokenClassification
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+        }
+
+    # --- examples -> tokens -> logits
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        max_length: int,
+        demonstrations: Sequence[Example] = (),
+    ) -> list[Features]:
+        if not examples:
+            return []
+        features = []
+        for example, encoded in zip(examples, encode_texts(examples, tokenizer, max_length), strict=True):
+            words: list[int] = []
+            for (start, end), tag in zip(example.words, example.target.split(), strict=True):
+                own = [i for i, (first, last) in enumerate(encoded.offsets) if first < end and last > start]
+                if own:
+                    words += [own[0], own[-1], self._labels.get(tag, 0)]
+            features.append(Features(encoded.ids, 0, encoded.length, words=words))
+        return features
+
+    def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
+        """Pads token ids on the right.
+
+        Besides ids and mask: `words`, row, first and last token of each word, shape (words, 3); `labels`, their tags'
+        numbers, shape (words,); `counts`, words of each example, shape (batch,).
+        """
+        import torch
+
+        longest = max(len(f.input_ids) for f in features)
+        ids = torch.full((len(features), longest), pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, feature in enumerate(features):
+            ids[row, : len(feature.input_ids)] = torch.tensor(feature.input_ids)
+            mask[row, : len(feature.input_ids)] = 1
+        triples = [torch.tensor(f.words, dtype=torch.long).view(-1, 3) for f in features]
+        counts = torch.tensor([len(own) for own in triples])
+        rows = torch.arange(len(features)).repeat_interleave(counts)
+        words = torch.cat(triples)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "words": torch.cat([rows[:, None], words[:, :2]], dim=1),
+            "labels": words[:, 2],
+            "counts": counts,
+        }
+
+    def stack(self, parts: Sequence[Sequence[Features]], pad_token_id: int) -> Batch:
+        """Pads also the words of each batch to the most of any; `is_word` tells which are none, shape
+        (batches, loss terms)."""
+        import torch
+        from torch.nn.functional import pad
+
+        batches = [self.collate(part, pad_token_id) for part in parts]
+        width = max(batch["input_ids"].shape[1] for batch in batches)
+        terms = max(len(batch["labels"]) for batch in batches)
+        for batch in batches:
+            missing, count = width - batch["input_ids"].shape[1], len(batch["labels"])
+            batch["is_word"] = torch.arange(terms) < count
+            batch["input_ids"] = pad(batch["input_ids"], (0, missing), value=pad_token_id)
+            batch["attention_mask"] = pad(batch["attention_mask"], (0, missing))
+            batch["labels"] = pad(batch["labels"], (0, terms - count))
+            batch["words"] = pad(batch["words"], (0, 0, 0, terms - count))
+        return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+    def loss_terms(self, features: Sequence[Features]) -> int:
+        return sum(len(f.words) for f in features) // 3
+
+    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
+        """Computes logits of shape (words, tags), example by example."""
+        model: Any = attached.model
+        decoder = is_causal(model.config)
+        inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
+        logits = model(**inputs, **({"use_cache": False} if decoder else {})).logits
+        row, first, last = batch["words"].unbind(-1)
+        # Virtual tokens may stand before the text.
+        place = (last if decoder else first) + (logits.shape[1] - batch["input_ids"].shape[1])
+        picked: torch.Tensor = logits[row, place]
+        return picked
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        losses = cross_entropy(logits.float(), batch["labels"], reduction="none")
+        return (losses * batch["is_word"]).sum() if "is_word" in batch else losses.sum()
+
+    def outcome(self, logits: torch.Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        losses = cross_entropy(logits.float(), batch["labels"], reduction="none").double().cpu()
+        best = logits.argmax(-1).cpu()
+        counts = batch["counts"].tolist()
+        predictions = []
+        parts = zip(examples, torch.split(losses, counts), torch.split(best, counts), strict=True)
+        for example, nats, numbers in parts:
+            tags = [self.labels[number] for number in numbers.tolist()]
+            # Words beyond the longest input, and those that the tokenizer drops, get no tag.
+            output = write_tags([*tags, *[OUTSIDE] * (len(example.words) - len(tags))])
+            predictions.append(
+                Prediction(
+                    index=example.index,
+                    target=example.target,
+                    output=output,
+                    loss=float(nats.sum()),
+                    target_tokens=len(tags),
+                    source=kept_text(example, output),
+                )
+            )
+        return predictions
+
+    def describe(self, prediction: Prediction, example: Example) -> dict[str, Any]:
+        words = [example.text[start:end] for start, end in example.words]
+        entities = [
+            {
+                "label": entity.kind,
+                "start": example.words[entity.start][0],
+                "end": example.words[entity.end - 1][1],
+                "text": example.text[example.words[entity.start][0] : example.words[entity.end - 1][1]],
+            }
+            for entity in read_entities(prediction.output)
+        ]
+        return {"words": words, "entities": entities}
+
+    def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
+        place = -1 if is_causal(model.config) else 0
+        return [
+            "import regex  # which transformers needs, too",
+            "",
+            "",
+            "def predict(text):",
+            '    """Returns a tag for each word of a list of words, or of a text, which is split first."""',
+            "    if isinstance(text, str):",
+            f"        words = [found.span() for found in regex.finditer({WORD_PATTERN!r}, text)]",
+            "    else:",
+            "        ends = [sum(map(len, text[: i + 1])) + i for i in range(len(text))]",
+            "        words = [(end - len(word), end) for end, word in zip(ends, text)]",
+            '        text = " ".join(text)',
+            f'    read = tokenizer(text, truncation=True, max_length={max_length}, return_tensors="pt", '
+            "return_offsets_mapping=True)",
+            '    offsets = read.pop("offset_mapping")[0].tolist()',
+            "    read = read.to(model.device)",
+            '    logits = model(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).logits[0].float()',
+            f"    tags = [{OUTSIDE!r}] * len(words)",
+            "    for number, (start, end) in enumerate(words):",
+            "        own = [i for i, (first, last) in enumerate(offsets) if first < end and last > start]",
+            "        if own:",
+            f"            tags[number] = model.config.id2label[int(logits[own[{place}]].argmax())]",
+            "    return tags",
+        ]
+
+
+def _example(words: TaggedWords, index: int, place: str) -> Example:
+    return Example(text=words.text, target=write_tags(words.tags), index=index, place=place, words=words.spans)
+
+
+plugin = TokenClassification

@@ -1,0 +1,201 @@
+"""Token classification: words and tags of any shape, entities scored as seqeval does, pieces of words aligned."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from tuneoff import registry
+from tuneoff.errors import DataError
+from tuneoff.interfaces import Baseline, Entity, Example, Prediction, Rows, read_entities
+from tuneoff.tasks.token_classification import TokenClassification
+from tuneoff.testing.models import random_model, shape
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
+
+
+def read(text: Any, tags: Any, options: dict[str, Any] | None = None, **rows: Any) -> Example:
+    task = TokenClassification(options or {})
+    table = Rows({"text": [text], "tags": [tags]}, "rows.jsonl", **rows)
+    return task.examples(table, task.columns(table), "train")[0]
+
+
+def words(example: Example) -> list[str]:
+    return [example.text[start:end] for start, end in example.words]
+
+
+def score(targets: list[str], outputs: list[str]) -> dict[str, float]:
+    pairs = enumerate(zip(targets, outputs, strict=True))
+    predictions = [Prediction(index=i, target=target, output=output) for i, (target, output) in pairs]
+    return {metric.name: metric.value for metric in TokenClassification({}).score(predictions, "test")}
+
+
+# --- rows
+
+
+@pytest.mark.parametrize(
+    ("text", "tags", "expected", "target"),
+    [
+        (["Ann", "met", "Bob"], ["B-per", "O", "B-per"], ["Ann", "met", "Bob"], "B-per O B-per"),
+        ("['Ann', 'met']", "['B-per', 'O']", ["Ann", "met"], "B-per O"),
+        ("Ann met  Bob", "B-per O O", ["Ann", "met", "Bob"], "B-per O O"),
+        (["New York", "won"], ["B-loc", "O"], ["New\u00a0York", "won"], "B-loc O"),
+        (["a", "b", "c"], [{"start": 1, "end": 3, "label": "x"}], ["a", "b", "c"], "O B-x I-x"),
+        ("Ann, of Rome.", [[0, 3, "per"], [8, 12, "loc"]], ["Ann", ",", "of", "Rome", "."], "B-per O O B-loc O"),
+        ("我在北京", [{"start": 2, "end": 4, "type": "loc"}], ["我", "在", "北", "京"], "O O B-loc I-loc"),
+        ("nothing here", [], ["nothing", "here"], "O O"),
+    ],
+)
+def test_words_and_tags_are_read(text: Any, tags: Any, expected: list[str], target: str) -> None:
+    example = read(text, tags)
+    assert words(example) == expected
+    assert example.target == target
+
+
+def test_numbers_of_tags_are_named_by_the_source_and_by_the_options() -> None:
+    assert read(["a", "b"], [1, 0], class_names={"tags": ("O", "B-x")}).target == "B-x O"
+    assert read(["a", "b"], [1, 0], {"labels": ["O", "B-y"]}).target == "B-y O"
+
+
+@pytest.mark.parametrize(
+    ("text", "tags", "said"),
+    [
+        (["a", "b"], ["O"], "2 words and 1 tags"),
+        (["a", " "], ["O", "O"], "word 2 is empty"),
+        ([], [], "there is no word"),
+        ("a b", [{"start": 1, "label": "x"}], "without start < end and a label"),
+        ("a b", [{"start": 0, "end": 9, "label": "x"}], "holds no word of the text's 3 characters"),
+        (["a"], [{"start": 0, "end": 2, "label": "x"}], "ends after the last of 1 words"),
+        (["a"], ["B x"], "must be one word"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_its_place(text: Any, tags: Any, said: str) -> None:
+    with pytest.raises(DataError, match=r"rows\.jsonl row 1") as caught:
+        read(text, tags)
+    assert said in caught.value.message
+
+
+def test_entities_within_words_are_widened_and_told() -> None:
+    task = TokenClassification({})
+    rows = Rows({"text": ["redshift and blue"] * 2, "tags": [[[0, 3, "c"]], []]}, "rows.jsonl")
+    examples = task.examples(rows, task.columns(rows), "train")
+    task.fit({"train": examples})
+    assert examples[0].target == "B-c O O"
+    assert [finding.name for finding in task.findings()] == ["widened_entities"]
+
+
+def test_a_kind_that_training_lacks_is_refused_and_another_prefix_is_not() -> None:
+    task, train = TokenClassification({}), [read(["a", "b"], ["B-x", "O"])]
+    task.fit({"train": train, "test": [read(["a", "b"], ["B-x", "I-x"])]})
+    assert task.labels == ("O", "B-x", "I-x")
+    with pytest.raises(DataError, match="'B-y' stands in test"):
+        task.fit({"train": train, "test": [read(["a"], ["B-y"])]})
+    with pytest.raises(DataError, match="nothing to learn"):
+        task.fit({"train": [read(["a"], ["O"])]})
+
+
+def test_parts_of_speech_are_compared_by_the_accuracy_of_words() -> None:
+    task = TokenClassification({})
+    task.fit({"train": [read(["a", "b"], ["DET", "NOUN"])]})
+    assert task.tested_metric == "word_accuracy"
+    assert score(["DET NOUN"], ["DET DET"])["word_accuracy"] == 0.5
+
+
+# --- entities
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("B-a I-a O I-b I-a", [("a", 0, 2), ("b", 3, 4), ("a", 4, 5)]),
+        ("B-a B-a I-a E-a I-a", [("a", 0, 1), ("a", 1, 4), ("a", 4, 5)]),
+        ("S-a U-a B-b L-b", [("a", 0, 1), ("a", 1, 2), ("b", 2, 4)]),
+        ("per per O loc", [("per", 0, 2), ("loc", 3, 4)]),
+    ],
+)
+def test_entities_are_read_in_every_scheme(tags: str, expected: list[tuple[str, int, int]]) -> None:
+    assert read_entities(tags) == tuple(Entity(*entity) for entity in expected)
+
+
+@pytest.mark.parametrize(
+    ("seed", "expected"),
+    [
+        (0, (0.797498045348, 0.793157076205, 0.801886792453, 0.797191319067)),
+        (1, (0.822269807281, 0.819345661451, 0.825214899713, 0.819826895006)),
+        (2, (0.808823529412, 0.804093567251, 0.813609467456, 0.808579144163)),
+    ],
+)
+def test_scores_equal_those_of_seqeval(seed: int, expected: tuple[float, ...]) -> None:
+    """What seqeval 1.2.2 gives: f1_score, precision_score, recall_score, f1_score(average="macro")."""
+    rng = random.Random(seed)
+    tags = ["O", "O", "O", "B-a", "I-a", "B-b", "I-b", "E-b", "S-a"]
+    targets = [[rng.choice(tags) for _ in range(rng.randrange(3, 20))] for _ in range(100)]
+    outputs = [[tag if rng.random() < 0.8 else rng.choice(tags) for tag in row] for row in targets]
+    found = score([" ".join(row) for row in targets], [" ".join(row) for row in outputs])
+    names = ("entity_f1", "precision", "recall", "macro_entity_f1")
+    assert [found[name] for name in names] == pytest.approx(expected, abs=1e-9)
+
+
+# --- tokens
+
+
+@pytest.mark.parametrize(("architecture", "position"), [("bert", 0), ("gpt2", -1)])
+def test_a_word_is_read_at_its_first_token_and_by_a_decoder_at_its_last(architecture: str, position: int) -> None:
+    from transformers import AutoConfig
+
+    task = TokenClassification({})
+    examples = [read(["ab", "c"], ["B-x", "O"]), read(["d", "ef", "gh"], ["O", "O", "B-x"])]
+    task.fit({"train": examples})
+    config = AutoConfig.for_model(architecture, vocab_size=300, max_position_embeddings=64, **shape(architecture, 64))
+    model = random_model(config, task, 0.2).eval()
+    features = task.encode(examples, byte_tokenizer(config), 32)
+    batch = task.collate(features, 0)
+    with torch.no_grad():
+        from tuneoff.interfaces import Attached
+
+        logits = task.forward(Attached(model, model), batch)
+        alone = model(torch.tensor([list(features[1].input_ids)])).logits[0]
+    places = [features[1].words[3 * i : 3 * i + 2][position] for i in range(3)]
+    assert len(logits) == 5 == task.loss_terms(features)
+    torch.testing.assert_close(logits[2:], alone[places], atol=1e-5, rtol=1e-4)
+
+
+def test_words_beyond_the_longest_input_get_no_tag_and_no_loss() -> None:
+    from transformers import AutoConfig
+
+    task = TokenClassification({})
+    examples = [read(["abc"] * 9, ["B-x"] * 8 + ["O"])]
+    task.fit({"train": examples})
+    config = AutoConfig.for_model("bert", vocab_size=300, max_position_embeddings=64, **shape("bert", 64))
+    features = task.encode(examples, byte_tokenizer(config), 12)
+    kept = len(features[0].words) // 3
+    assert features[0].truncated
+    assert 0 < kept < 9
+    logits = torch.eye(2)[[1] * kept] * 9
+    (found,) = task.outcome(logits, task.collate(features, 0), examples)
+    assert found.output == " ".join(["B-x"] * kept + ["O"] * (9 - kept))
+    assert found.target_tokens == kept
+
+
+# --- baselines
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("majority_tag", ["O O O", "O O"]), ("entity_dictionary", ["B-loc I-loc O", "O O"])],
+)
+def test_baselines_give_every_word_a_tag(method: str, expected: list[str]) -> None:
+    task = TokenClassification({})
+    train = [
+        read(["in", "New", "York"], ["O", "B-loc", "I-loc"]),
+        read(["the", "Who"], ["B-org", "I-org"]),
+        read(["who", "is", "the", "who"], ["O", "O", "O", "O"]),
+        read(["the", "who", "the", "who"], ["O", "O", "O", "O"]),
+    ]
+    task.fit({"train": train})
+    baseline = registry.methods()[method].create({})
+    assert isinstance(baseline, Baseline)
+    found = baseline.predict(task, train, [read(["new", "york", "is"], ["O"] * 3), read(["the", "who"], ["O"] * 2)])
+    assert [p.output for p in found] == expected
