@@ -15,6 +15,7 @@ from tuneoff import registry
 from tuneoff.config.spec import Protocol
 from tuneoff.errors import CannotTrainTogether, Diverged
 from tuneoff.interfaces import Features, Method
+from tuneoff.measure.timing import Stopwatch
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.training import stacked_model
 from tuneoff.trial.training.dropout import DropoutMasks
@@ -153,6 +154,18 @@ def test_every_method_trains_as_it_does_alone(name: str, architecture: str, writ
         shared = dict(other.runner.attached.module.named_parameters())
         assert all(shared[n].data_ptr() == lead.get_parameter(n).data_ptr() for n in frozen), "one base"
     assert len({one.trained.order for one in group if one.trained}) == 3, "each has batches of its own"
+
+
+def test_a_step_of_a_group_waits_for_the_device_once_and_each_trial_is_told_its_time() -> None:
+    group, waits = some("lora", "bert"), []
+    for one in group:
+        one.trainer.phases.watch = Stopwatch(lambda: waits.append(1))
+    train_group(group)
+    assert len(waits) == group[0].trainer.steps
+    seconds = [one.trainer.phases.watch.seconds for one in group]
+    for name in ("train_step", "data_wait"):
+        assert seconds[0][name] > 0
+        assert [own[name] for own in seconds] == pytest.approx([seconds[0][name]] * 3)
 
 
 @pytest.mark.parametrize("parts", [2, 5])
