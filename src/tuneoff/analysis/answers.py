@@ -12,6 +12,7 @@ from tuneoff.analysis.metrics import task_named
 from tuneoff.analysis.predictions import Predictions
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.config.spec import Frozen
+from tuneoff.interfaces import read_labels
 
 Counts = NDArray[np.float64]
 POINTS_SHOWN = 400
@@ -19,11 +20,16 @@ POINTS_SHOWN = 400
 
 
 class ClassAnswers(Frozen):
-    """How often one arm answered each class with each, over its completed seeds."""
+    """How often one arm answered each class with each, or had each label right, over its completed seeds."""
 
     method: str = Field(description="the arm's label")
     counts: tuple[tuple[tuple[int, ...], ...], ...] = Field(
-        description="per seed a matrix: right class × answered class, in the order of `labels`"
+        (), description="per seed a matrix: right class × answered class, in the order of `labels`; empty for labels"
+    )
+    label_counts: tuple[tuple[tuple[int, ...], ...], ...] = Field(
+        (),
+        description="of several labels a row, per seed: examples that have each label rightly, truly and as answered, "
+        "in the order of `labels`; empty for classes",
     )
 
     @property
@@ -36,8 +42,12 @@ class ClassAnswers(Frozen):
     def f1(self) -> Counts:
         """Returns the F1 of each class at each seed, shape (seeds, classes); 0 where a class was never answered right,
         not a number where it neither stands in the test split nor was answered."""
-        counts = np.array(self.counts, dtype=np.float64)
-        right, present, answered = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
+        counts = np.array(self.counts or self.label_counts, dtype=np.float64)
+        right, present, answered = (
+            (np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1))
+            if self.counts
+            else np.moveaxis(counts, 2, 0)
+        )
         total = present + answered
         scores: Counts = np.divide(2 * right, total, out=np.full_like(total, np.nan), where=total > 0)
         return scores
@@ -67,7 +77,9 @@ def class_report(results: Results, predictions: Predictions, labels: Iterable[st
         labels: of the arms, each once.
     """
     classes = next((record.data.labels for record in results.completed if record.data), ())
-    counted = [_counts(results.arm(label), predictions, classes) for label in labels] if classes else []
+    task = task_named(results.study.task.name)
+    count = _label_counts if task is not None and task.produces == "labels" else _counts
+    counted = [count(results.arm(label), predictions, classes) for label in labels] if classes else []
     arms = tuple(each for each in counted if each is not None)
     return ClassReport(labels=classes, arms=arms) if arms else None
 
@@ -90,6 +102,27 @@ def _counts(arm: Arm, predictions: Predictions, classes: tuple[str, ...]) -> Cla
         np.add.at(counts, tuple(np.array(known).T), 1)
         matrices.append(tuple(map(tuple, counts.tolist())))
     return ClassAnswers(method=arm.label, counts=tuple(matrices)) if matrices else None
+
+
+def _label_counts(arm: Arm, predictions: Predictions, labels: tuple[str, ...]) -> ClassAnswers | None:
+    counts = []
+    for record in arm.completed:
+        read = predictions.read(record)
+        if read is None:
+            return None
+        sets = [[read_labels(text) for text in texts] for texts in (read.outputs.targets, read.outputs.outputs)]
+        pairs = list(zip(*sets, strict=True))
+        counts.append(
+            tuple(
+                (
+                    sum(label in true and label in answered for true, answered in pairs),
+                    sum(label in true for true, _ in pairs),
+                    sum(label in answered for _, answered in pairs),
+                )
+                for label in labels
+            )
+        )
+    return ClassAnswers(method=arm.label, label_counts=tuple(counts)) if counts else None
 
 
 def residuals(results: Results, predictions: Predictions, labels: Iterable[str]) -> tuple[Residuals, ...]:

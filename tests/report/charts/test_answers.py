@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from page_helpers import classified_store
 from record_helpers import WRITERS, World, build_store, writing_study
-from tuneoff.analysis.answers import ClassAnswers, ClassReport, Residuals
+from tuneoff.analysis.answers import ClassAnswers, ClassReport, Residuals, _label_counts
 from tuneoff.analysis.results import gather
 from tuneoff.report import page_data
 from tuneoff.report.builder import build_report
@@ -53,6 +55,23 @@ def test_f1_is_none_of_a_class_that_nobody_has_and_0_of_one_never_right() -> Non
     assert scores[0] == pytest.approx(2 * 2 / (3 + 3))
     assert scores[1] == 0
     assert np.isnan(scores[2])
+
+
+def test_labels_have_an_f1_each_and_no_matrix(classified: Report) -> None:
+    assert classified.classes is not None
+    sets = [('["cats"]', '["cats", "dogs"]'), ('["cats", "dogs"]', '["cats"]'), ("[]", '["dogs"]')]
+    outputs = SimpleNamespace(targets=[t for t, _ in sets], outputs=[o for _, o in sets])
+    predictions: Any = SimpleNamespace(read=lambda record: SimpleNamespace(outputs=outputs))
+    arm: Any = SimpleNamespace(label=classified.classes.arms[0].method, completed=[None, None])
+    labels = ("cats", "dogs", "owls")
+    answer = _label_counts(arm, predictions, labels)
+    assert answer is not None
+    assert answer.label_counts == (((2, 2, 2), (0, 1, 2), (0, 0, 0)),) * 2
+    assert answer.f1[0][:2].tolist() == [1, 0]
+    assert np.isnan(answer.f1[0][2])
+    charts = built(classified.model_copy(update={"classes": ClassReport(labels=labels, arms=(answer,))}))
+    assert charts["class_f1"].names == ("dogs", "cats")
+    assert "confusion" not in charts
 
 
 def test_of_many_classes_the_most_confused_are_shown_and_nothing_is_lost(classified: Report) -> None:

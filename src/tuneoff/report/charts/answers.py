@@ -93,7 +93,7 @@ def _over_seeds(scores: Counts, how: str) -> Counts:
 
 def _confusion(report: Report) -> Chart | None:
     classes = report.classes
-    if classes is None or len(classes.labels) < 2:
+    if classes is None or len(classes.labels) < 2 or not all(arm.counts for arm in classes.arms):
         return None
     shown = _most_confused(classes)
     names = [classes.labels[place] for place in shown]
