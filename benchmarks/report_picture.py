@@ -16,7 +16,7 @@ from PIL import Image
 
 PICTURE = Path(__file__).parents[1] / "docs" / "report.png"
 WIDTH, HEIGHT = 1000, 620
-COLOURS = 64
+COLOURS = 256
 
 
 def take(page: Path, width: int = WIDTH, height: int = HEIGHT) -> bytes:

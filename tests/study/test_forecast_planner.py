@@ -391,7 +391,7 @@ def test_only_keeps_the_order_and_leaves_other_rows_out(make_study: MakeStudy) -
 
 def test_a_forecast_tells_money_where_prices_are_stated(make_study: MakeStudy) -> None:
     prices = PricesSpec(currency="EUR", device_hour={"cpu": 36.0})
-    study = make_study(methods=METHODS, search=6)
+    study = make_study(methods=METHODS, protocol={"seeds": 2, "search": 6})
     trials, searched = plan(study), [trial for trial in outline(study) if trial.label != "majority"]
     arms = {
         "majority": BASELINE,

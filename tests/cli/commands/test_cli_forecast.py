@@ -191,6 +191,24 @@ def test_run_tells_how_long_it_will_take_and_keeps_the_forecast(
     assert (made.total_seconds, set(made.arms)) == (600.0, {"majority", "full", "lora"})
 
 
+def test_prices_tell_what_it_will_cost(
+    small_study: Path, fake_executor: FakeExecutor, said: Said, tmp_path: Path
+) -> None:
+    (tmp_path / "prices.yaml").write_text("currency: EUR\ndevice_hour: {cpu: 36.0}\n")
+    fake_executor.forecasting.arms = {
+        label: arm_forecast(label, seconds={"train": 90.0, "test": 10.0}, test_examples=500)
+        for label in ("majority", "full", "lora")
+    }
+    prices = ("--set", f"prices={tmp_path / 'prices.yaml'}")
+    out, _ = said("plan", str(small_study), *prices)
+    assert "EUR" in next(line for line in out.splitlines() if "peak memory" in line and "stored" in line)
+    assert "All trials, one after another: about 10 min 00 s, 6 EUR" in out
+    assert "EUR: the price of a whole trial at the study's prices." in out
+    assert "Of 1,000 predictions: majority 0.2, full 0.2, lora 0.2." in " ".join(out.split())
+    _, err = said("run", str(small_study), "--out", "results", *prices)
+    assert "forecast: about 10 min 00 s, 6 EUR for all trials to come" in err
+
+
 def test_run_profiles_where_that_pays_and_not_when_told_not_to(
     small_study: Path, fake_executor: FakeExecutor, said: Said
 ) -> None:
