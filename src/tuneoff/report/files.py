@@ -11,6 +11,7 @@ import yaml
 from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.analysis.table import trials_frame
+from tuneoff.collection import without_collection
 from tuneoff.encoding import csv_cell, csv_table
 from tuneoff.report import html, markdown
 from tuneoff.report.arm_schema import ArmSummary, Figure
@@ -29,6 +30,7 @@ def write_report(store: StudyStore, plots: bool, asked: Asked | None = None, mar
     return write_built(results, build_report(results), plots)
 
 
+@without_collection()
 def write_built(results: Results, report: Report, plots: bool = True) -> Path:
     """Writes the files of a report that is built already from these results; returns the path of report.md.
 
