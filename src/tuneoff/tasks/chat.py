@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from tuneoff.errors import DataError, did_you_mean, listed
-from tuneoff.interfaces import ColumnRole, Example, Finding, Rows, has_lone_surrogate
+from tuneoff.interfaces import ColumnRole, Example, Finding, Rows, TaskOptions, has_lone_surrogate
 from tuneoff.tasks._cells import UNSUPPORTED, chat_column, is_chat, speaker_keys
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
 from tuneoff.tasks._rows import require_cells, require_columns
@@ -19,13 +19,17 @@ SPEAKERS = {"human": USER, "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTAN
 """Other names of speakers."""
 
 
-class ChatOptions(ConversationOptions):
-    """Keys of `task` for chat."""
+class ChatColumns(TaskOptions):
+    """Columns of chat."""
 
     messages: str | None = Field(None, description="column that holds the messages; guessed where obvious")
     answer: str | None = Field(
         None, description="column of the answer to write, where the messages end before it; else their last is it"
     )
+
+
+class ChatOptions(ConversationOptions, ChatColumns):
+    """Keys of `task` for chat. Those of the base named last come first where they are listed: the columns."""
 
 
 class Chat(Conversation):

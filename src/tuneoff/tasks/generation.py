@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
-from tuneoff.interfaces import ColumnRole, Example, Features, Rows
+from tuneoff.interfaces import ColumnRole, Example, Features, Rows, TaskOptions
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, plain_prompt
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 from tuneoff.tasks._text_writer import SOURCES_KEPT as SOURCES_KEPT
@@ -28,8 +28,8 @@ TARGET_NAMES = (
 )
 
 
-class GenerationOptions(WritingOptions):
-    """Keys of `task` for generation."""
+class TextColumns(TaskOptions):
+    """Columns of generation, and the prompt that they make."""
 
     source: str | None = Field(None, description="column that holds the text put in; guessed where obvious")
     target: str | None = Field(None, description="column that holds the text to write; guessed where obvious")
@@ -45,6 +45,10 @@ class GenerationOptions(WritingOptions):
         if not Template.parse(template).names:
             raise ValueError("it must say where the source goes: {source}")
         return template
+
+
+class GenerationOptions(WritingOptions, TextColumns):
+    """Keys of `task` for generation. Those of the base named last come first where they are listed: the columns."""
 
 
 class Generation(TextWriter):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from tuneoff.errors import DataError
-from tuneoff.interfaces import ColumnRole, Example, Rows, is_missing
+from tuneoff.interfaces import ColumnRole, Example, Rows, TaskOptions, is_missing
 from tuneoff.tasks._cells import require_plain
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
@@ -16,12 +16,16 @@ from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
 OUTPUT_NAMES = ("output", "response", "completion", "answer")
 
 
-class InstructionOptions(ConversationOptions):
-    """Keys of `task` for instructions."""
+class InstructionColumns(TaskOptions):
+    """Columns of instructions."""
 
     instruction: str | None = Field(None, description="column that holds what to do; guessed where obvious")
     input: str | None = Field(None, description="column that holds what to do it with; its cells may be empty")
     output: str | None = Field(None, description="column that holds the answer; guessed where obvious")
+
+
+class InstructionOptions(ConversationOptions, InstructionColumns):
+    """Keys of `task` for instructions. Those of the base named last come first where they are listed: the columns."""
 
 
 class Instruction(Conversation):
