@@ -144,7 +144,15 @@ def _selection(report: Report) -> list[str]:
 
 def _seeds(report: Report) -> str:
     seeds, trials = report.study.seeds, report.trials
-    planned = f"Each arm has {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
+    counts_run = sorted({len(arm.planned_seeds) for arm in report.methods})
+    if report.race is not None:
+        looks = ", ".join(str(look.seeds) for look in report.race.looks)
+        planned = (
+            f"Seeds were given by racing, {counts_run[0]} to {counts_run[-1]} an arm, with looks at {looks} of them, over "
+            "which the error is spent (Lan and DeMets, 1983)"
+        )
+    else:
+        planned = f"Each arm has {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
     if trials.completed == trials.planned:
         return latex(f"{planned}; all {trials.planned:,} trials completed.")
     counts: dict[str, int] = {}

@@ -8,7 +8,7 @@ print(study.results())
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -293,7 +293,8 @@ class Study:
             self.limit(budget)
         self.folder = Path(out) if out is not None else self.default_folder
         relatives = StudyStore(self.folder).relatives if out is None else []
-        with self._one_executor(), notebook.listening(self._count, listener, progress) as heard:
+        held = self._one_executor() if self._budget is not None else nullcontext()
+        with held, notebook.listening(self._count, listener, progress) as heard:
             clock = None
             if self._budget is not None:
                 allotment = self.allot(profile=profile, listener=forecast_listener)
