@@ -148,8 +148,8 @@ def _seeds(report: Report) -> str:
     if report.race is not None:
         looks = ", ".join(str(look.seeds) for look in report.race.looks)
         planned = (
-            f"Seeds were given by racing, {counts_run[0]} to {counts_run[-1]} an arm, with looks at {looks} of them, over "
-            "which the error is spent (Lan and DeMets, 1983)"
+            f"Seeds were given by racing, {counts_run[0]} to {counts_run[-1]} an arm, with looks at {looks} of them, "
+            "over which the error is spent (Lan and DeMets, 1983)"
         )
     else:
         planned = f"Each arm has {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
