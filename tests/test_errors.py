@@ -115,3 +115,10 @@ def test_the_first_line_of_an_error_is_its_type_where_it_says_nothing() -> None:
     assert first_line(ValueError("\none\ntwo")) == "one"
     assert first_line(ValueError("one and more"), 3) == "one"
     assert first_line(KeyboardInterrupt(), 3) == "KeyboardInterrupt"
+
+
+def test_a_problem_shows_the_beginning_of_what_is_long() -> None:
+    long = str(Problem("x" * 20_000, "y" * 20_000, 3))
+    assert len(long) < 2_500
+    assert long.startswith("line 3, xxx")
+    assert "… (20000 characters)" in long

@@ -62,8 +62,18 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        location = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.where) if part)
-        return f"{location}: {self.message}" if location else self.message
+        where, message = shortened(self.where), shortened(self.message, MAX_MESSAGE)
+        location = ", ".join(part for part in (f"line {self.line}" if self.line else "", where) if part)
+        return f"{location}: {message}" if location else message
+
+
+MAX_MESSAGE = 2_000
+"""Characters that are shown of what is wrong with one key, which may quote what stands there."""
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Returns a text, or its beginning and its length where it is longer than that many characters."""
+    return text if len(text) <= most else f"{text[: most * 4 // 5]}… ({len(text)} characters)"
 
 
 MAX_PROBLEMS = 30

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -54,3 +54,12 @@ def special_kind(path: Path) -> str:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "")
     except (OSError, ValueError):  # ValueError: a path with a NUL character
         return ""
+
+
+def stays_inside(name: object) -> bool:
+    """Tells whether a name that somebody wrote down is that of a file in a folder or below it, and leads nowhere else
+    on any system."""
+    if not isinstance(name, str) or any(sign in name for sign in "\\:\0"):
+        return False
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts

@@ -263,3 +263,19 @@ def test_an_empty_folder_hints_at_the_results_inside(tmp_path: Path) -> None:
     assert "name that folder" in error.value.hint
     with pytest.raises(DataError, match="is not a folder"):
         import_folder(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_length_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    record = only(tmp_path, changed(result(), True, "run_info", "train_config", "max_seq_length"))
+    untold = only(tmp_path / "untold", without(result(), "run_info", "train_config", "max_seq_length"))
+    assert record.spec.protocol == untold.spec.protocol
+
+
+def test_a_setting_that_no_study_takes_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as a study: 1 validation error"):
+        imported(tmp_path, one=changed(result(), 2**80, "run_info", "train_config", "seed"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_without_the_key_of_the_adapter_is_read(tmp_path: Path) -> None:
+    assert only(tmp_path, without(result(), "run_info", "peft_config")).spec.options == {}

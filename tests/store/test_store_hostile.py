@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from record_helpers import build_store, small_study
+from tuneoff.checksums import content_hash
 from tuneoff.cli.main import main
-from tuneoff.errors import StoreError
+from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.study.study import Study
 
 Damage = Callable[[Path], object]
@@ -80,3 +83,45 @@ def test_events_and_logs_that_are_no_files(tmp_path: Path) -> None:
     trial.append_event({"kind": "step"})
     assert trial.events() == ([], 0)
     assert trial.log_tail() == ()
+
+
+OUTSIDE = ("../../../outside", "/etc/passwd", "..", "", "a\0b", "C:\\x", "a\\..\\b", 3, None)
+
+
+def _resealed(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a document and its checksum, as whoever can write to the folder can."""
+    body = json.loads(path.read_text(encoding="utf-8"))
+    del body["sha256"]
+    change(body)
+    path.write_text(json.dumps({"sha256": content_hash(body), **body}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "trials/x"])
+@pytest.mark.parametrize("key", ["trials", "search_trials"])
+def test_a_study_names_no_trial_outside_its_folder(tmp_path: Path, key: str, name: Any) -> None:
+    store = build_store(tmp_path / "study", small_study("head"))
+    _resealed(store.root / "study.json", lambda body: body.update({key: [*body["trials"], name]}))
+    for read in (store.trial_ids, store.search_ids, store.records):
+        with pytest.raises(CorruptRecord, match=r"study\.json holds a trial's id that is none"):
+            read()
+
+
+@pytest.mark.parametrize("name", [name for name in OUTSIDE if isinstance(name, str)])
+def test_a_record_names_no_file_outside_its_trial(tmp_path: Path, name: str) -> None:
+    store = build_store(tmp_path / "study", small_study("head"))
+    trial = store.trial(store.trial_ids()[0])
+    trial.weights.mkdir()
+    _resealed(trial.record_path, lambda body: body.update(kept_files={name: "0" * 64}))
+    assert "which is not the trial's" in trial.damage()
+    _resealed(trial.record_path, lambda body: body["predictions"]["test"].update(file=name))
+    with pytest.raises(CorruptRecord, match="which is not the trial's"):
+        trial.prediction_rows()
+    assert trial.finished_record() is None
+
+
+def test_options_that_a_task_no_longer_takes_are_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = build_store(tmp_path / "study", small_study("head"))
+    _resealed(store.root / "study.json", lambda body: body["study"]["task"]["options"].update(former=1))
+    assert main(["merge", str(tmp_path / "whole"), str(store.root)]) == 2
+    told = capsys.readouterr().err
+    assert "Error: task classification does not take these options: former" in told

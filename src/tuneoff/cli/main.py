@@ -19,7 +19,7 @@ from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State, ec
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.cli._signals import like_an_interrupt
 from tuneoff.encoding import visible
-from tuneoff.errors import StudyError, TuneoffError, did_you_mean
+from tuneoff.errors import StudyError, TuneoffError, did_you_mean, shortened
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Fine-tune with every method of STUDY under one protocol and report."),
@@ -153,7 +153,7 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
             # A name that is too long, a folder that was taken away, a full disk: an error of the system, not ours.
-            file_name = _shortened(os.fsdecode(error.filename))
+            file_name = shortened(os.fsdecode(error.filename))
             show_error(TuneoffError(f"{file_name}: {error.strerror}", hint=_SYSTEM_ERROR_HINT), state.traceback, error)
             return state.error_code
         if state.traceback:
@@ -183,14 +183,10 @@ def _refuse_bytes(arguments: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            shown = _shortened(argument.encode(errors="backslashreplace").decode())
+            shown = shortened(argument.encode(errors="backslashreplace").decode())
             raise StudyError(
                 f"{shown} holds bytes that are not UTF-8 text", hint="Rename the file, or type the name in UTF-8."
             ) from None
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:160]}… ({len(text)} characters)"
 
 
 def show_error(error: TuneoffError, with_traceback: bool, cause: Exception | None = None) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff.errors import DataError, StoreError
+from pydantic import ValidationError
+
+from tuneoff.errors import DataError, StoreError, first_line
 from tuneoff.files import read_text
 from tuneoff.importers.peft_findings import ONE_SEED
 from tuneoff.importers.peft_records import convert
@@ -51,7 +53,13 @@ def import_folder(folder: Path, out: Path, model: str | None = None) -> Imported
         raise StoreError(f"{out} is there already", hint="Name a new folder with --out.")
     runs = _select_runs(read(folder), model)
     newest, replaced = _newest(runs)
-    study, records = convert(newest, _study_name(folder))
+    try:
+        study, records = convert(newest, _study_name(folder))
+    except (ValidationError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise DataError(
+            f"the results in {folder} cannot be read as a study: {first_line(error, 300)}",
+            hint="A file holds a setting that is none; nothing was imported.",
+        ) from error
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

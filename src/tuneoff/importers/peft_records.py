@@ -18,7 +18,7 @@ from typing import Any, Literal
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import DataSpec, MethodSpec, ModelSpec, Protocol, SourceSpec, StudySpec, TaskSpec, TrialSpec
 from tuneoff.importers.peft_findings import IMPORTED, findings_of
-from tuneoff.importers.peft_run import METRICS, Run, finite
+from tuneoff.importers.peft_run import METRICS, Run, finite, is_count
 from tuneoff.records.record import (
     Finding,
     Memory,
@@ -79,7 +79,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _method(run: Run) -> MethodSpec:
-    options = {key: value for key, value in (run.run["peft_config"] or {}).items() if value is not None}
+    options = {key: value for key, value in (run.run.get("peft_config") or {}).items() if value is not None}
     rate = float(run.settings["optimizer_kwargs"]["lr"])
     return MethodSpec(method=run.experiment.partition("/")[0], learning_rate=rate, options=options)
 
@@ -92,9 +92,9 @@ def _settings(run: Run) -> dict[str, Any]:
         "schedule": "cosine" if config.get("lr_scheduler") == "cosine" else "constant",
     }
     for name, key in (("batch_size", "batch_size"), ("max_steps", "max_steps"), ("max_length", "max_seq_length")):
-        if isinstance(config.get(key), int) and config[key] > 0:
+        if is_count(config.get(key)):
             settings[name] = config[key]
-    if isinstance(config.get("batch_size_eval"), int) and config["batch_size_eval"] > 0:
+    if is_count(config.get("batch_size_eval")):
         settings["evaluation_batch_size"] = config["batch_size_eval"]
     decay = finite(config["optimizer_kwargs"].get("weight_decay"))
     if decay is not None and decay >= 0:
@@ -289,7 +289,7 @@ def _parameters(run: Run, missing: dict[str, str]) -> Parameters | None:
     if trained is None or total is None or not 0 <= trained <= total:
         missing["parameters"] = "the file tells no numbers of parameters"
         return None
-    if run.run["peft_config"] is None:
+    if run.run.get("peft_config") is None:
         return Parameters(total=RoleCounts(base=int(total)), trainable=RoleCounts(base=int(trained)))
     return Parameters(
         total=RoleCounts(adapter=int(trained), base=int(total - trained)), trainable=RoleCounts(adapter=int(trained))

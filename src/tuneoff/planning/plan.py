@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from tuneoff import registry
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TaskSpec, TrialSpec
-from tuneoff.errors import Problem, StudyError
+from tuneoff.errors import Problem, StudyError, shortened
 from tuneoff.search import space as search
 from tuneoff.search.space import Values
 
@@ -242,11 +244,27 @@ def _configuration(study: StudySpec, arm: MethodSpec, values: Values) -> tuple[d
     """
     method = registry.methods()[arm.method]
     searched_options = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
-    options: dict[str, Any] = method.Options.model_validate({**arm.options, **searched_options}).model_dump(mode="json")
+    options = _filled_in(method.Options, {**arm.options, **searched_options}, f"method {arm.method}")
     if not method.trains:
         return options, None
     rate = values.get(search.LEARNING_RATE) or study.protocol.learning_rate or arm.learning_rate
     return options, rate if rate is not None else method.learning_rate.center
+
+
+def _filled_in(kind: type[BaseModel], options: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Returns options with defaults filled in.
+
+    Raises:
+        StudyError: if the plug-in does not take them, as where a study was recorded with another version of it.
+    """
+    try:
+        return kind.model_validate(dict(options)).model_dump(mode="json")
+    except ValidationError as error:
+        keys = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in error.errors()}))
+        raise StudyError(
+            f"{owner} does not take these options: {shortened(keys)}",
+            hint="They may be of another version of it; `tuneoff show` lists those that it takes.",
+        ) from None
 
 
 def _slug(label: str) -> str:
@@ -256,7 +274,7 @@ def _slug(label: str) -> str:
 def task_options(study: StudySpec) -> dict[str, Any]:
     """Returns the task's options with defaults filled in."""
     task = registry.tasks()[study.task.name]
-    options: dict[str, Any] = task.Options.model_validate(study.task.options).model_dump(mode="json")
+    options = _filled_in(task.Options, study.task.options, f"task {study.task.name}")
     # These were added later: without them trials and folders keep their ids.
     before: dict[str, Any] = {
         "missing": "refuse",

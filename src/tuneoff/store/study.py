@@ -13,6 +13,7 @@ from typing import Any
 
 from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
+from tuneoff.files import stays_inside
 from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
 from tuneoff.records.record import TrialRecord, with_former_values
 from tuneoff.store import lock
@@ -364,7 +365,11 @@ class StudyStore:
         if not isinstance(body, dict) or not {"study", "trials"} <= body.keys():
             raise CorruptRecord(f"{self._manifest_path} is not a study's manifest", hint=_RERUN_HINT)
         # Older manifests have no checksum.
-        return unsealed(self._manifest_path, body, hint=_RERUN_HINT, required=False)
+        manifest = unsealed(self._manifest_path, body, hint=_RERUN_HINT, required=False)
+        for ids in (manifest["trials"], manifest.get("search_trials", [])):
+            if not isinstance(ids, list) or not all(stays_inside(name) and "/" not in name for name in ids):
+                raise CorruptRecord(f"{self._manifest_path} holds a trial's id that is none", hint=_RERUN_HINT)
+        return manifest
 
     def trial(self, trial_id: str) -> TrialStore:
         """Returns one trial's folder, whether it exists yet or not."""

@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import CorruptRecord, RecordExists, StoreError
+from tuneoff.files import stays_inside
 from tuneoff.planning.plan import trial_id
 from tuneoff.records.record import (
     RECORD_VERSION,
@@ -230,14 +231,19 @@ class TrialStore(TrialLog):
         if self.spec().model_dump(exclude=excluded) != record.spec.model_dump(exclude=excluded):
             raise CorruptRecord(f"{self.spec_path} does not ask for what its record tells of", hint=DAMAGED)
         for info in record.predictions.values():
-            self._check_file(self.folder / info.file, info.sha256)
+            self._check_file(self.folder, info.file, info.sha256)
         if weights and self.weights.is_dir():
             for name, sha256 in (record.kept_files or {}).items():
-                self._check_file(self.weights / name, sha256)
+                self._check_file(self.weights, name, sha256)
 
-    def _check_file(self, path: Path, sha256: str) -> None:
+    def _check_file(self, folder: Path, name: str, sha256: str) -> Path:
+        """Returns a file that the record names, checked."""
+        if not stays_inside(name):
+            raise CorruptRecord(f"{self.record_path} names the file {name!r}, which is not the trial's", hint=DAMAGED)
+        path = folder / name
         if checksum(path) != sha256:
             raise CorruptRecord(f"{path} does not match the checksum in its record", hint=DAMAGED)
+        return path
 
     def damage(self) -> str:
         """Describes what is damaged of the trial's result or a file that it refers to; empty where nothing is."""
@@ -320,10 +326,9 @@ class TrialStore(TrialLog):
             raise RecordExists(f"trial {self.folder.name} has a record already; records are immutable")
         try:
             for name, data in files:
-                parts = PurePosixPath(name).parts
-                if not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in name:
+                if not stays_inside(name):
                     raise CorruptRecord(f"a file of trial {self.folder.name} has the name {name!r}")
-                write_atomically(self.folder.joinpath(*parts), data)
+                write_atomically(self.folder / name, data)
             record = self.record()
             if record is None:
                 raise CorruptRecord(f"no record of trial {self.folder.name} came with its files")
@@ -364,9 +369,7 @@ class TrialStore(TrialLog):
         info = record.predictions.get(split) if record else None
         if info is None:
             return None
-        path = self.folder / info.file
-        self._check_file(path, info.sha256)
-        data = path.read_bytes()
+        data = self._check_file(self.folder, info.file, info.sha256).read_bytes()
         # JSON escapes line breaks, so the lines joined with commas are one list.
         rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")
         return rows
