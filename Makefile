@@ -8,13 +8,20 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-all check format docs dist clean
+.PHONY: quickstart test test-services test-all check format docs dist clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tuneoff run quickstart
 
 test: check
 	$(PYTEST) -m "not slow"
+
+# Trials on a real Ray and a real SLURM, and the report's page in a real browser; one after another, because they share ports and
+# cores. What is not installed is skipped, and why is told. All of these tests, not the chosen few: make test-services SERVICES=test
+SERVICES ?= finds_its_jobs_again or preempted_trial or somebody_cancels or outlives_a_node or page_in_browser
+test-services: $(VENV)/.installed-ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -k "$(SERVICES)" tests/executors/test_slurm.py \
+	  tests/executors/test_ray.py tests/report/test_page_in_browser.py
 
 # The slow tests build the site and start Ray, too.
 test-all: check $(VENV)/.installed-docs $(VENV)/.installed-ray

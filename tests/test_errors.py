@@ -122,3 +122,19 @@ def test_a_problem_shows_the_beginning_of_what_is_long() -> None:
     assert len(long) < 2_500
     assert long.startswith("line 3, xxx")
     assert "… (20000 characters)" in long
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot reach https://me:secret@host:8080/x.", "cannot reach https://…@host:8080/x."),
+        ("postgres://u:p@db and http://a:b@c", "postgres://…@db and http://…@c"),
+        ("https://host/a:b@c hub:org/name a@b:c", "https://host/a:b@c hub:org/name a@b:c"),
+        ("https://user@host/x", "https://user@host/x"),
+        ("no folder 'https:/me:secret@host'", "no folder 'https:/…@host'"),
+    ],
+)
+def test_an_error_names_no_password(text: str, shown: str) -> None:
+    assert errors.without_passwords(text) == shown
+    assert str(TuneoffError(text, text)) == f"{shown}\n{shown}"
+    assert first_line(ValueError(text)) == shown

@@ -46,8 +46,8 @@ class TuneoffError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = without_passwords(message)
+        self.hint = without_passwords(hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -69,6 +69,12 @@ class Problem:
 
 MAX_MESSAGE = 2_000
 """Characters that are shown of what is wrong with one key, which may quote what stands there."""
+
+
+def without_passwords(text: str) -> str:
+    """Returns a text whose addresses (`https://user:password@host/`) name no user and no password."""
+    # One slash is what a path makes of two.
+    return re.sub(r"(:/{1,2})[^/\s@'\"]+:[^/\s@'\"]+@", r"\1…@", text)
 
 
 def shortened(text: str, most: int = 200) -> str:
@@ -161,7 +167,7 @@ class CannotTrainTogether(TrialError):
 
 def first_line(error: BaseException, limit: int | None = None) -> str:
     """Returns the first line of an error's message, of at most `limit` characters; where it has none, its type."""
-    text = str(error).strip()
+    text = without_passwords(str(error).strip())
     return text.splitlines()[0][:limit] if text else type(error).__name__
 
 

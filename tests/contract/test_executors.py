@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from running_helpers import RAY_MISSING, slurm_missing
+from running_helpers import RAY_MISSING
+from slurm_helpers import slurm_missing, start_slurm
 from tuneoff import registry
 from tuneoff.executors.base import Executor
 from tuneoff.executors.slurm import SlurmExecutor
@@ -25,8 +26,10 @@ class TestExecutors(ExecutorContract):
         ]
 
     def start(self, name: str) -> Executor:
-        if name == "slurm" and (reason := slurm_missing()):
-            pytest.skip(reason)
+        if name == "slurm":
+            if reason := slurm_missing():
+                pytest.skip(reason)
+            start_slurm()
         if name == "ray" and importlib.util.find_spec("ray") is None:
             pytest.skip(RAY_MISSING)
         return super().start(name)

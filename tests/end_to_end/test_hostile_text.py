@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
-from markdown_it import MarkdownIt
 
+from hostile_helpers import assert_shown, check_cells, check_markdown
 from running_helpers import Ended, Tiny, write_rows
-from tuneoff.encoding import visible
 
 pytest_plugins = ("running_fixtures",)
 
@@ -34,11 +30,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of rows with a name of its kind."""
     path = tmp_path_factory.mktemp("rows") / "=rows <b>|`$x$ [a](b).csv"
     return write_rows(path, [(f"word {i} {CLASSES[i % 4]}", CLASSES[i % 4]) for i in range(60)])
-
-
-def assert_shown(text: str) -> None:
-    """Nothing in a text moves a terminal's cursor, changes its colours or turns what follows."""
-    assert visible(text) == text
 
 
 def test_no_output_obeys_what_it_shows(
@@ -74,39 +65,15 @@ def test_no_output_obeys_what_it_shows(
     for path in shown:
         assert_shown(path.read_text(encoding="utf-8"))
     for path in (path for path in shown if path.suffix == ".csv"):
-        for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")):
-            assert not [cell for cell in line if cell[:1] in "=+-@\t\r" and cell and not _is_number(cell)], path
+        check_cells(path.read_text(encoding="utf-8"))
     for page in ("out/report/report.md", "exported/README.md"):
-        _check_page(Path(page).read_text(encoding="utf-8"))
+        check_markdown(Path(page).read_text(encoding="utf-8"))
     browsed = Path("out/report/report.html").read_text(encoding="utf-8")
     assert not [tag for tag in ("<b>", "<script>alert") if tag in browsed]
     assert "&lt;script&gt;alert(1)" in browsed
     assert sum(path.suffix == ".png" for path in written) > 2
     made = yaml.safe_load(Path("made.yaml").read_text(encoding="utf-8"))
     assert made["task"]["data"]["train"] == str(rows)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_page(text: str) -> None:
-    """No HTML, no link, no image but the page's own, no formula, and as many cells in every row as in its head."""
-    text = text.removeprefix("---\n").partition("\n---\n")[2] if text.startswith("---\n") else text
-    parsed = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(text)
-    tokens = [token for outer in parsed for token in (outer, *(outer.children or ()))]
-    assert not {token.type for token in tokens} & {"html_inline", "html_block", "link_open", "code_block"}
-    images = [str(token.attrs["src"]) for token in tokens if token.type == "image"]
-    assert all(source.endswith(".png") and "/" not in source for source in images)
-    assert all("$" not in line.replace("\\$", "") for line in text.splitlines() if line.startswith("|"))
-    lines = [line.replace("\\|", "") for line in text.splitlines()]
-    for before, after in pairwise(lines):
-        if before.startswith("|") and after.startswith("|"):
-            assert before.count("|") == after.count("|")
 
 
 def test_errors_show_what_was_typed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from running_helpers import Prepared, SharedExecutor, slurm_missing, wait_until
+from running_helpers import Prepared, SharedExecutor, wait_until
+from slurm_helpers import slurm_environment, slurm_missing, start_slurm
 from tuneoff.errors import ExecutorError
 from tuneoff.executors import _slurm_queue, slurm
 from tuneoff.executors._slurm_queue import JobArray, Queue
@@ -313,8 +314,9 @@ with SlurmExecutor.create("cpu", {"partition": "low", "cpus": 1}) as executor:
 
 
 def _coordinate(prepared: Prepared, environment: dict[str, str]) -> subprocess.Popen[str]:
+    start_slurm()
     command = [sys.executable, "-c", RUN, str(prepared.store.root)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env={**environment, **slurm_environment()}, stdout=subprocess.PIPE, text=True)
 
 
 def _jobs() -> list[str]:

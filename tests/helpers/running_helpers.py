@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import random
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -160,11 +158,3 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         assert time.monotonic() < limit, "it did not happen in time"
         time.sleep(0.05)
     return found
-
-
-def slurm_missing() -> str:
-    """Returns why no job can be submitted to SLURM here; empty where one can."""
-    if shutil.which("sbatch") is None:
-        return "SLURM is not installed (Debian: slurm-wlm)"
-    done = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else "SLURM is installed and does not run"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from collections import Counter
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from page_helpers import EVIL, LEVELS, hostile_store, many_arms_store, page_store
+from page_helpers import EVIL, LEVELS, Page, check_is_safe, hostile_store, many_arms_store, page_store
 from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.records.record import Status
@@ -22,84 +18,9 @@ from tuneoff.report.charts.differences import build_differences
 from tuneoff.report.charts.drawing import draw
 from tuneoff.store import StudyStore
 
-VOID = {"meta", "link", "input", "br", "img", "hr"}
-
-
-class Page(HTMLParser):
-    """A page taken apart: its elements with their attributes and texts; fails where a tag is not closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.contents: dict[str, str] = {}
-        """Text of the style, the script, and `data`: what the script reads."""
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs)
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] in ("script", "style"):
-            is_data = self.elements[-1][1].get("type") == "application/json"
-            name = "data" if is_data else self._open[-1]
-            self.contents[name] = self.contents.get(name, "") + data
-        else:
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
 
 def written(study: StudyStore, plots: bool = True) -> str:
     return (report.write(study, plots=plots).parent / "report.html").read_text(encoding="utf-8")
-
-
-def check_is_safe(text: str) -> Page:
-    """Nothing of the page is obeyed but its own style and script, and nothing is loaded."""
-    page = Page(text)
-    counts = Counter(tag for tag, _ in page.elements)
-    assert (counts["script"], counts["style"]) == (2, 1)
-    assert [script.get("type") for script in page.all("script")] == ["application/json", None]
-    assert not counts.keys() & {"img", "iframe", "object", "embed", "form", "base", "foreignobject", "image", "animate"}
-    policy = next(str(meta["content"]) for meta in page.all("meta") if "http-equiv" in meta)
-    for name in ("script", "style"):
-        digest = base64.b64encode(hashlib.sha256(page.contents[name].encode()).digest()).decode()
-        assert f"{name}-src 'sha256-{digest}'" in policy
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    for tag, attributes in page.elements:
-        assert not [key for key in attributes if key.startswith("on") or key in ("style", "src", "srcset", "action")], (
-            tag
-        )
-        for key in ("href", "xlink:href"):
-            value = attributes.get(key) or "#"
-            assert value.startswith("#") or (tag, value) == ("link", "data:,")
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    used = {
-        found for _, a in page.elements for value in a.values() for found in re.findall(r"url\(#([^)]+)\)", value or "")
-    }
-    used |= {str(a["href"])[1:] for tag, a in page.elements if tag in ("use", "a")}
-    used |= {str(a["aria-labelledby"]) for _, a in page.elements if "aria-labelledby" in a}
-    assert used <= set(ids)
-    return page
 
 
 def test_a_page_holds_every_arm_with_its_figures(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
@@ -46,3 +49,34 @@ def test_a_header_of_many_columns_that_repeats_one(tmp_path: Path) -> None:
     path.write_text(f"{','.join([*names, 'c7'])}\n{',' * 30_000}\n")
     with pytest.raises(DataError, match="names column 'c7' more than once"):
         File().rows(SourceSpec(source=str(path)), "train")
+
+
+LARGE = pyarrow.table({"text": ["x" * 100_000] * 3_000, "label": ["a"] * 3_000})
+EMPTY = pyarrow.table({"text": pyarrow.nulls(3_000_000)})
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "table"),
+    [
+        ("rows.parquet", pyarrow.parquet.write_table, LARGE),
+        ("rows.parquet", pyarrow.parquet.write_table, EMPTY),
+        ("rows.feather", partial(pyarrow.feather.write_feather, compression="zstd"), LARGE),
+    ],
+)
+def test_a_small_table_that_fills_the_memory_is_read_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[..., None], table: pyarrow.Table
+) -> None:
+    path = tmp_path / name
+    write(table, path)
+    assert path.stat().st_size < 200_000, "three hundred megabytes, or three million rows, in a small file"
+    monkeypatch.setattr("tuneoff.sources._tables.ALWAYS_TABLE_BYTES", 4 * 2**20)
+    with pytest.raises(DataError, match=rf"{name} unpacks to more than \d+ MiB, [\d,]+ times"):
+        File().rows(SourceSpec(source=str(path)), "train")
+
+
+def test_a_table_that_repeats_itself_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    table = pyarrow.table({"text": ["the same text"] * 5_000, "label": ["a", "b"] * 2_500})
+    pyarrow.parquet.write_table(table, path)
+    rows = File().rows(SourceSpec(source=str(path)), "train")
+    assert rows.columns == table.to_pydict()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from hub_helpers import StandInHub, go_offline, send_to
@@ -430,6 +435,24 @@ def test_splits_and_parts_of_them(hub: StandInHub) -> None:
     with pytest.raises(SourceNotFound, match="no split 'validation'") as caught:
         _rows("validation")
     assert "leave task.data.validation out" in caught.value.hint
+
+
+def test_a_small_file_that_fills_the_memory_is_read_no_further(
+    hub: StandInHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tuneoff.sources._packed.ALWAYS_TABLE_BYTES", 2**20)
+    # One line of it is larger than the memory of many machines, were it not refused before it is read.
+    line = gzip.compress(b"text\n" + b"x" * (80 * 2**20))
+    hub.put("datasets", "org/line", {"train.csv.gz": line})
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train.csv", b"text\n" + b"x\n" * (40 * 2**20))
+    hub.put("datasets", "org/archive", {"train.zip": archive.getvalue()})
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["x" * 10_000] * 20_000}), tmp_path / "rows.parquet")
+    hub.put("datasets", "org/table", {"train.parquet": (tmp_path / "rows.parquet").read_bytes()})
+    for name in ("line", "archive", "table"):
+        with pytest.raises(DataError, match=rf"org/{name}.* unpacks to more than"):
+            read_rows(registry.sources(), SourceSpec(source=f"org/{name}"), "train")
 
 
 def test_only_the_configuration_that_is_wanted_is_fetched_and_read(hub: StandInHub, away: Callable[[], None]) -> None:

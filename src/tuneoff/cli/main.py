@@ -19,7 +19,7 @@ from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State, ec
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.cli._signals import like_an_interrupt
 from tuneoff.encoding import visible
-from tuneoff.errors import StudyError, TuneoffError, did_you_mean, shortened
+from tuneoff.errors import StudyError, TuneoffError, did_you_mean, shortened, without_passwords
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Fine-tune with every method of STUDY under one protocol and report."),
@@ -157,8 +157,8 @@ def _run(arguments: Sequence[str] | None, state: State) -> int:
             show_error(TuneoffError(f"{file_name}: {error.strerror}", hint=_SYSTEM_ERROR_HINT), state.traceback, error)
             return state.error_code
         if state.traceback:
-            echo(traceback.format_exc(), err=True)
-        echo(f"Error: {type(error).__name__}: {error}", style="red", err=True)
+            echo(without_passwords(traceback.format_exc()), err=True)
+        echo(f"Error: {type(error).__name__}: {without_passwords(str(error))}", style="red", err=True)
         echo(
             "This is a fault in tuneoff, not in what you typed. Please report it with the output of the same command "
             "with --traceback added.",
@@ -192,7 +192,7 @@ def _refuse_bytes(arguments: Sequence[str]) -> None:
 def show_error(error: TuneoffError, with_traceback: bool, cause: Exception | None = None) -> None:
     """Prints on stderr what is wrong and what to do about it."""
     if with_traceback:
-        echo("".join(traceback.format_exception(cause or error)), err=True)
+        echo(without_passwords("".join(traceback.format_exception(cause or error))), err=True)
     echo(f"Error: {error.message}", style="red", err=True)
     if error.hint:
         echo(error.hint, err=True)

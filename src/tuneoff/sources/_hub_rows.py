@@ -18,6 +18,7 @@ import yaml
 
 from tuneoff.errors import DataError, SourceError, SourceNotFound, did_you_mean, first_line
 from tuneoff.interfaces import Rows
+from tuneoff.sources import _packed as packed
 from tuneoff.sources._hub_files import Repository, fetch
 
 CARD = "README.md"
@@ -63,7 +64,11 @@ def read(repository: Repository, config: str | None, split_spec: str) -> Rows:
         names = sorted({name for split in files.values() for name in split})
         fetch(repository, names)
         _link_files(folder, view, names)
-        table = _read_split(builder, split_spec, files, repository.name)
+        for name in names:
+            packed.check(folder / name, f"{repository.name}: {name}")
+        packed_bytes = sum((folder / name).stat().st_size for name in names)
+        size = packed.UnpackedSize(packed_bytes, repository.name, packed.ALWAYS_TABLE_BYTES)
+        table = _read_split(builder, split_spec, files, repository.name, size)
     if not table.num_rows:
         raise DataError(f"{repository.name} {split_spec} has no rows")
     return convert_table(table, builder.info.features, f"{repository.name} {split_spec}")
@@ -227,8 +232,8 @@ def _check_splits(split_spec: str, available: Collection[str], name: str) -> lis
     return splits
 
 
-def _read_split(builder: Any, split_spec: str, available: Collection[str], name: str) -> Any:
-    """Reads the rows as one Arrow table."""
+def _read_split(builder: Any, split_spec: str, available: Collection[str], name: str, size: packed.UnpackedSize) -> Any:
+    """Reads the rows as one Arrow table, and adds them to `size`."""
     import datasets
     import pyarrow
 
@@ -236,13 +241,18 @@ def _read_split(builder: Any, split_spec: str, available: Collection[str], name:
     try:
         for split in _check_splits(split_spec, available, name):
             stream = builder.as_streaming_dataset(split=split).with_format("arrow")
-            parts = list(stream.iter(batch_size=_BATCH_ROWS))
+            parts = []
+            for part in stream.iter(batch_size=_BATCH_ROWS):
+                size.add_table(part)
+                parts.append(part)
             tables[split] = pyarrow.concat_tables(parts, promote_options="permissive") if parts else pyarrow.table({})
         lengths = {split: table.num_rows for split, table in tables.items()}
         instructions = datasets.ReadInstruction.from_spec(split_spec).to_absolute(lengths)
         return pyarrow.concat_tables(
             [tables[part.splitname].slice(part.from_, part.to - part.from_) for part in instructions]
         )
+    except DataError:
+        raise
     except Exception as error:  # as above
         raise _unreadable(error, name) from error
 

@@ -19,10 +19,13 @@ from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._conll import parse_conll
 from tuneoff.sources._disguise import PICKLES, recognise
-from tuneoff.sources._packed import is_packed, read_bytes
+from tuneoff.sources._packed import ALWAYS_TABLE_BYTES, CELL_BYTES, UnpackedSize, is_packed, read_bytes
 
 FIELD_LIMIT = 64 * 2**20
 """Bytes of the longest cell accepted: above any text to train on, below a file that an open quote makes one cell."""
+
+BATCH_ROWS = 1024
+"""Rows of Parquet that are unpacked at once: the file may hold one long value that stands in all of them."""
 
 Table = tuple[list[list[str]], list[int]]
 """Records, header first, and the line each starts on."""
@@ -280,8 +283,15 @@ def _read_parquet(path: Path, origin: str) -> Rows:
     import pyarrow
     import pyarrow.parquet
 
+    size = UnpackedSize(path.stat().st_size, origin, ALWAYS_TABLE_BYTES)
     try:
-        return _from_arrow(pyarrow.parquet.read_table(_arrow_file(path, origin)), origin)
+        with pyarrow.parquet.ParquetFile(_arrow_file(path, origin)) as file:
+            size.add(CELL_BYTES * file.metadata.num_rows * file.metadata.num_columns)
+            batches = []
+            for batch in file.iter_batches(BATCH_ROWS):
+                size.add(batch.nbytes)
+                batches.append(batch)
+            return _from_arrow(pyarrow.Table.from_batches(batches, file.schema_arrow), origin)
     except pyarrow.ArrowException as error:
         raise DataError(f"{origin} is not a Parquet file: {first_line(error)}") from None
 
@@ -294,8 +304,13 @@ def _read_arrow(path: Path, origin: str) -> Rows:
         source = _arrow_file(path, origin)
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
+        size = UnpackedSize(path.stat().st_size, origin, ALWAYS_TABLE_BYTES)
         with (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source) as reader:
-            return _from_arrow(reader.read_all(), origin)
+            batches = []
+            for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
+                size.add_table(batch)
+                batches.append(batch)
+            return _from_arrow(pyarrow.Table.from_batches(batches, reader.schema), origin)
     except pyarrow.ArrowException as error:
         raise DataError(f"{origin} is not an Arrow file: {first_line(error)}") from None
 

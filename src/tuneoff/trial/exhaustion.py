@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tuneoff.errors import OutOfMemory, TuneoffError
+from tuneoff.errors import OutOfMemory, TuneoffError, without_passwords
 
 _MEMORY_MESSAGES = re.compile(
     r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|failed to allocate memory|bad_alloc"
@@ -63,5 +63,5 @@ def loading(what: str) -> Iterator[None]:
 
 def said(error: BaseException) -> str:
     """Returns the first line of an error after a colon; empty where it has none."""
-    lines = str(error).strip().splitlines()
+    lines = without_passwords(str(error)).strip().splitlines()
     return f": {lines[0]}" if lines else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.errors import OutOfMemory, StudyError, TuneoffError
+from tuneoff.errors import OutOfMemory, StudyError, TuneoffError, without_passwords
 from tuneoff.store import TrialStore
 from tuneoff.trial import interruption
 from tuneoff.trial.exhaustion import exhausted, said
@@ -42,7 +42,7 @@ def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
     try:
         result = _do(verb, payload, started)
     except BaseException as error:
-        traceback.print_exc()
+        print(without_passwords(traceback.format_exc()), file=sys.stderr, end="", flush=True)
         return {"error": _describe(error, LESS_MEMORY if verb in TRAINING else MORE_MEMORY)}
     modules = [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
     return {"result": result, "modules": modules}
