@@ -273,7 +273,7 @@ def _training_state() -> str:
     rank = RankState(progress=progress, phases=phases, random=RandomState.of(torch.device("cpu")))
     return TrainingState(
         ranks=(rank,),
-        selection=SelectionState(metrics=(), best=(0.5, 0.4), last_step=2, kept_step=None),
+        selection=SelectionState(metrics=(), chosen={}, best=(0.5, 0.4), last_step=2, kept_step=None),
         schedule={"last_epoch": 2},
         learning_rates=(0.1,),
         total_seconds=2.0,
