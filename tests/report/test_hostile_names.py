@@ -182,7 +182,9 @@ def _check_outputs(store: StudyStore, capsys: pytest.CaptureFixture[str]) -> int
         assert "fault in tuneoff" not in told.err
         assert_shown(told.out + told.err)
         if "--json" in words:
-            json.loads(told.out)
+            # `watch` prints a document a line.
+            for document in told.out.splitlines() if words[0] == "watch" else [told.out]:
+                json.loads(document)
         outputs += 1
     for path in sorted(store.report_folder.rglob("*")):
         if path.suffix in {".png", ".pdf"} or path.is_dir():
