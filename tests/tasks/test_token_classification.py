@@ -10,7 +10,7 @@ import torch
 
 from tuneoff import registry
 from tuneoff.errors import DataError
-from tuneoff.interfaces import Baseline, Entity, Example, Prediction, Rows, read_entities
+from tuneoff.interfaces import Attached, Baseline, Entity, Example, Prediction, Rows, read_entities
 from tuneoff.tasks.token_classification import TokenClassification
 from tuneoff.testing.models import random_model, shape
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
@@ -153,13 +153,31 @@ def test_a_word_is_read_at_its_first_token_and_by_a_decoder_at_its_last(architec
     features = task.encode(examples, byte_tokenizer(config), 32)
     batch = task.collate(features, 0)
     with torch.no_grad():
-        from tuneoff.interfaces import Attached
-
         logits = task.forward(Attached(model, model), batch)
         alone = model(torch.tensor([list(features[1].input_ids)])).logits[0]
     places = [features[1].words[3 * i : 3 * i + 2][position] for i in range(3)]
     assert len(logits) == 5 == task.loss_terms(features)
     torch.testing.assert_close(logits[2:], alone[places], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_code_of_a_card_gives_the_same_tags(architecture: str) -> None:
+    from transformers import AutoConfig
+
+    task = TokenClassification({})
+    texts = [["ab", "c"], ["d", "ef", "gh", "ü"], ["x"] * 30]
+    examples = [read(text, ["B-x", *["O"] * (len(text) - 1)]) for text in texts]
+    task.fit({"train": examples})
+    config = AutoConfig.for_model(architecture, vocab_size=300, max_position_embeddings=64, **shape(architecture, 64))
+    model, tokenizer = random_model(config, task, 0.4).eval(), byte_tokenizer(config)
+    names: dict[str, Any] = {"torch": torch, "model": model, "tokenizer": tokenizer}
+    exec("\n".join(task.plain_code(model, tokenizer, {"text": "text", "tags": "tags"}, 24)), names)
+    batch = task.collate(task.encode(examples, tokenizer, 24), 0)
+    with torch.no_grad():
+        found = task.outcome(task.forward(Attached(model, model), batch), batch, examples)
+        assert [names["predict"](text) for text in texts] == [p.output.split() for p in found]
+        assert len(names["predict"]("Ann, of Rome.")) == 5
+    assert len({tag for p in found for tag in p.output.split()}) == 2
 
 
 def test_words_beyond_the_longest_input_get_no_tag_and_no_loss() -> None:
