@@ -130,6 +130,20 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tm
         assert rest.as_data() == whole.as_data()
 
 
+def test_a_search_does_not_go_on_by_other_rules(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(study, tmp_path / "part", Pretender(stop=12))
+    search(study, tmp_path / "whole")
+    monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
+    with pytest.raises(StudyError, match=r"begun by gp, rules \d, and gp, rules 0 would suggest otherwise") as refused:
+        search(study, tmp_path / "part")
+    assert "--out" in refused.value.hint
+    whole, ran = search(study, tmp_path / "whole")
+    assert (ran, whole.complete) == ([], True), "where nothing is missing nothing is suggested"
+
+
 class Grouping(Pretender):
     """An executor that trains eight trials of an arm together."""
 
@@ -155,9 +169,9 @@ class Over(Grouping):
 @pytest.mark.parametrize(
     ("options", "rounds"),
     [
-        ({}, [16, 2, 2]),
+        ({}, [12, 2, 2, 2, 2]),
         ({"sampler": "random"}, [16, 4]),
-        ({"prune": "halving", "max_steps": 40}, [16, 2, 2, 10, 4]),
+        ({"prune": "halving", "max_steps": 40}, [12, 2, 2, 2, 2, 10, 4]),
     ],
 )
 def test_rounds_without_a_need_for_outcomes_are_one_where_trials_train_together(
@@ -311,7 +325,7 @@ GROWING = {
 @pytest.fixture
 def growing(make_study: MakeStudy) -> StudySpec:
     """A study of which one arm alone has its best rate at an edge."""
-    return make_study(methods=GROWING, protocol={"seeds": 1, "search": {"trials": 8, "grow": True}})
+    return make_study(methods=GROWING, protocol={"seeds": 1, "search": {"trials": 6, "grow": True}})
 
 
 @pytest.mark.parametrize("order", [["low", "wide"], ["wide", "low"]])
@@ -325,7 +339,7 @@ def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
         assert found.complete
         counts.append(len(ran))
     # The arm at the edge grows by itself; the other gets its further trials as soon as the folder has both.
-    assert counts == ([12, 12] if order[0] == "low" else [8, 16])
+    assert counts == ([9, 9] if order[0] == "low" else [6, 12])
     data = recorded(StudyStore.open(tmp_path / "parts"))
     assert data is not None
     expected = whole.as_data()
@@ -338,7 +352,7 @@ def test_a_run_of_some_rows_first_ends_the_search_of_all(growing: StudySpec, tmp
     with pytest.raises(KeyboardInterrupt):
         search(growing, tmp_path, Pretender(stop=5))
     found, ran = search(narrow(growing, methods=["wide"]), tmp_path)
-    assert len(ran) == 24 - 5
+    assert len(ran) == 18 - 5
     assert found.complete
     assert found.chosen == search(growing, tmp_path / "whole")[0].chosen
     assert search(narrow(growing, methods=["low"]), tmp_path)[1] == []

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from search_helpers import RANKS, RATE, WORDS, searched
+from tuneoff import registry
 from tuneoff.config.spec import StudySpec
-from tuneoff.search.space import SPREAD, Dimension, Outcome, Space, at_edge, best, first, grow, size, spaces, suggest
+from tuneoff.search.sampling import suggest
+from tuneoff.search.space import Dimension, Outcome, Space, at_edge, best, first, grow, spaces
 
 pytest_plugins = ("study_fixtures",)
 
 MakeStudy = Callable[..., StudySpec]
-RATE = Dimension("learning_rate", 1e-3, low=1e-5, high=1e-1, log=True)
-RANKS = Dimension("r", 8, choices=(4, 8, 16))
-WORDS = Dimension("targets", "a", choices=("a", "b", None))
-
-
-def score(values: dict[str, Any], peak: float = 1e-2) -> float:
-    return -abs(math.log10(values["learning_rate"] / peak))
-
-
-def searched(space: Space, count: int, seed: int = 0, peak: float = 1e-2, fail: int = -1, **kind: Any) -> list[Outcome]:
-    history: list[Outcome] = []
-    for index in range(count):
-        values = suggest(space, history, seed, **kind)
-        history.append(Outcome(values, None if index == fail else score(values, peak)))
-    return history
 
 
 def of(make_study: MakeStudy, methods: Any, **protocol: Any) -> dict[str, Space]:
@@ -51,13 +38,21 @@ def test_every_row_that_trains_has_its_methods_own_range(make_study: MakeStudy) 
     assert spaces(make_study()) == {}, "without protocol.search nothing is searched"
 
 
-def test_a_rows_own_rate_comes_first_and_the_range_reaches_it(make_study: MakeStudy) -> None:
+def test_every_range_of_rates_is_equally_wide(make_study: MakeStudy) -> None:
+    trained: dict[str, Any] = {
+        name: {} for name, method in registry.methods().items() if method.trains and ":" not in name
+    }
+    widths = {label: d.high / d.low for label, (d, *_) in of(make_study, trained).items()}
+    assert len(widths) == len(trained)
+    assert all(width == pytest.approx(400, rel=0.01) for width in widths.values()), widths
+
+
+def test_an_arms_own_rate_comes_first_in_the_middle_of_its_range(make_study: MakeStudy) -> None:
     ((inside,), (outside,)) = of(
         make_study, {"lora": {"learning_rate": 5e-4}, "far": {"method": "lora", "learning_rate": 0.5}}
     ).values()
-    assert inside.first == 5e-4
-    assert (outside.first, outside.high) == (0.5, 0.5)
-    assert outside.low == inside.low
+    assert (inside.first, inside.low, inside.high) == (5e-4, 2.5e-5, 1e-2)
+    assert (outside.first, outside.low, outside.high) == (0.5, 0.025, 10.0)
 
 
 def test_ranges_and_lists_are_taken_from_the_row(make_study: MakeStudy) -> None:
@@ -79,82 +74,6 @@ def test_ranges_and_lists_are_taken_from_the_row(make_study: MakeStudy) -> None:
 def test_one_rate_for_all_leaves_the_options(make_study: MakeStudy) -> None:
     found = of(make_study, {"lora": {"r": {"search": [2, 4]}}, "full": {}}, learning_rate=1e-3)
     assert {label: [d.name for d in space] for label, space in found.items()} == {"lora": ["r"]}
-
-
-# --- what is tried
-
-
-def test_the_centre_comes_first() -> None:
-    assert suggest((RATE, RANKS, WORDS), [], 0) == {"learning_rate": 1e-3, "r": 8, "targets": "a"}
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("space", [(RATE,), (RATE, RANKS, WORDS)], ids=["rate", "rate and options"])
-def test_a_suggestion_depends_on_nothing_but_its_arguments(space: Space, sampler: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        history = searched(space, SPREAD + 4, sampler=sampler)
-    for index in range(len(history)):
-        assert suggest(space, history[:index], 0, sampler) == history[index].values, f"stopped after {index}"
-    assert [o.values for o in searched(space, 4, seed=1, sampler=sampler)][1:] != [o.values for o in history[:4]][1:]
-
-
-def test_values_lie_in_the_space_and_none_comes_twice() -> None:
-    counts = Dimension("tokens", 20, low=5, high=50)
-    share = Dimension("dropout", 0.0, low=0.0, high=0.5)
-    tried = [outcome.values for outcome in searched((RATE, RANKS, WORDS, counts, share), 20)]
-    assert all(RATE.low <= values["learning_rate"] <= RATE.high for values in tried)
-    assert {values["r"] for values in tried} == {4, 8, 16}
-    assert {values["targets"] for values in tried} == {"a", "b", None}
-    assert all(isinstance(values["tokens"], int) and 5 <= values["tokens"] <= 50 for values in tried)
-    assert all(0 <= values["dropout"] <= 0.5 for values in tried)
-    assert len({repr(values) for values in tried}) == len(tried)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_first_points_leave_no_large_gap(seed: int) -> None:
-    shares = sorted(RATE.share(outcome.values["learning_rate"]) for outcome in searched((RATE,), SPREAD, seed))
-    gaps = [b - a for a, b in zip([0.0, *shares], [*shares, 1.0], strict=True)]
-    assert max(gaps) < 2.5 / SPREAD
-    assert min(gaps[1:-1]) > 0.25 / SPREAD
-
-
-def test_scores_draw_the_later_ones_to_the_peak() -> None:
-    def later(peak: float) -> float:
-        history = searched((RATE,), SPREAD + 12, peak=peak)[SPREAD:]
-        return sum(RATE.share(outcome.values["learning_rate"]) for outcome in history) / len(history)
-
-    assert later(3e-5) < 0.4
-    assert later(3e-2) > 0.6
-
-
-def test_a_failed_trial_counts_as_the_worst() -> None:
-    history = searched((RATE,), SPREAD, peak=3e-5)
-    assert all((outcome.score or 0) < 0 for outcome in history)
-    broken = [Outcome(o.values, None) if RATE.share(o.values["learning_rate"]) > 0.5 else o for o in history]
-    drawn = [RATE.share(suggest((RATE,), broken, seed)["learning_rate"]) for seed in range(12)]
-    assert sum(drawn) / len(drawn) < 0.4
-    assert best(broken) == best(history)
-    lost = [Outcome(outcome.values, None) for outcome in history]
-    assert RATE.low <= suggest((RATE,), lost, 0)["learning_rate"] <= RATE.high, "there is a next one all the same"
-
-
-def test_a_small_space_is_tried_completely_and_then_refused() -> None:
-    space = (RANKS, Dimension("targets", "a", choices=("a", "b")))
-    assert size(space) == 6
-    history: list[Outcome] = []
-    for _ in range(6):
-        history.append(Outcome(suggest(space, history, 3), 0.5))
-    assert len({repr(outcome.values) for outcome in history}) == 6
-    with pytest.raises(ValueError, match="every configuration"):
-        suggest(space, history, 3)
-
-
-def test_a_range_too_narrow_to_round_still_gives_new_values() -> None:
-    narrow = Dimension("learning_rate", 1e-3, low=1e-3, high=1.0001e-3, log=True)
-    rates = [outcome.values["learning_rate"] for outcome in searched((narrow,), 6)]
-    assert len(set(rates)) == 6
-    assert all(narrow.low <= rate <= narrow.high for rate in rates)
 
 
 # --- what is best

@@ -50,6 +50,15 @@ def test_what_was_found_is_read_out_of_the_records(
     assert json.loads((store.root / "search.json").read_text()) == expected
 
 
+def test_an_earlier_search_is_read_in_the_ranges_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = searched(tmp_path, {"trials": 8, "grow": True})
+    expected = recorded(store)
+    assert expected is not None
+    assert expected["arms"]["full"]["grown"]
+    monkeypatch.setattr("tuneoff.interfaces.method.RATE_REACH", 3.0)
+    assert recorded(store) == expected
+
+
 def removed(path: Path) -> None:
     path.unlink()
 

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.spec import SearchSpec, StudySpec, TrialSpec
+from tuneoff.config.spec import SearchSpec, StudySpec, Suggestion, TrialSpec
 from tuneoff.errors import CorruptRecord
 from tuneoff.planning.plan import Searched, plan, search_protocol, search_studies, search_trial
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.search.halving import promoted, rungs
+from tuneoff.search.sampling import SPREAD, rules, suggest
 from tuneoff.search.space import (
     LEARNING_RATE,
-    SPREAD,
     Dimension,
     Outcome,
     Space,
@@ -32,12 +32,13 @@ from tuneoff.search.space import (
     grow,
     size,
     spaces,
-    suggest,
 )
 from tuneoff.store import StudyStore
 
-SEARCH_VERSION = 1
+SEARCH_VERSION = 2
 
+FORMER_RULES = "an earlier version of tuneoff"
+"""What suggested trials whose specification does not tell it."""
 ANSWERS = frozenset({Status.COMPLETED, Status.DIVERGED})
 """Statuses that are outcomes of the configuration; a trial that ended in any other way is run again by the next run."""
 EDGES = {-1: "lower", 1: "upper"}
@@ -114,6 +115,15 @@ class Search:
             if missing:
                 return missing
         return []
+
+    def other_rules(self) -> list[str]:
+        """Returns the rules, other than the present ones, by which trials of the folder's search were suggested."""
+        if not self.store.is_there:
+            return []
+        specs = [spec for spec in map(self._spec, self.store.search_ids()) if spec is not None]
+        mine = [spec for spec in specs if spec.label in self.study.methods and spec.seed == self.spec.seed]
+        by_rules = dict.fromkeys(map(_rules, mine))
+        return [each for each in by_rules if each != rules(self.spec.sampler)]
 
     def study_of_trials(self) -> StudySpec:
         """Returns the study with the share of data and steps that its search gives to each trial."""
@@ -192,7 +202,8 @@ class Search:
             for record, outcome in zip(arm.records, arm.history, strict=True)
         ]
         return {
-            "space": {dimension.name: _dimension_data(dimension) for dimension in arm.space},
+            "space": _space_data(arm.space),
+            "rules": list(dict.fromkeys(_rules(record.spec) for record in arm.records)),
             "grown": arm.grown,
             "tried": tried,
             "best": None if arm.best is None else arm.records[arm.best].spec.id,
@@ -212,17 +223,24 @@ class Search:
             together: as many rounds are yielded as one, at most, where no suggestion depends on another's outcome.
         """
         self.complete = False
-        self.arms = {label: ArmSearch(space) for label, space in spaces(self.study).items()}
+        self.arms = {label: ArmSearch(space) for label, space in self._spaces().items()}
         for number, rung in enumerate(self.rungs):
             if not (yield from self._phase(rung.trials, number, together)):
                 return
         if self.spec.grow and any(LEARNING_RATE in arm.at_edge for arm in self.arms.values()):
-            for arm in self.arms.values():
-                widened = grow(arm.space, arm.history)
+            for label, arm in self.arms.items():
+                widened = self._widened(label, arm)
                 arm.grown, arm.space = widened != arm.space, widened
             if not (yield from self._phase(math.ceil(self.spec.trials / 2), 0, together)):
                 return
         self.complete = True
+
+    def _spaces(self) -> dict[str, Space]:
+        """Returns the space of each arm before it grows."""
+        return spaces(self.study)
+
+    def _widened(self, label: str, arm: ArmSearch) -> Space:
+        return grow(arm.space, arm.history)
 
     def _phase(self, count: int, rung: int, together: int) -> Generator[list[TrialSpec], None, bool]:
         """Yields `count` rounds, and returns whether all their trials had outcomes.
@@ -290,7 +308,9 @@ class Search:
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
         """Returns the trial that tries these values; None where it is not known."""
-        return search_trial(self.study, label, values, self.fingerprints, steps)
+        trial = search_trial(self.study, label, values, self.fingerprints, steps)
+        suggestion = Suggestion(rules=rules(self.spec.sampler), space=_space_data(self.arms[label].space))
+        return trial.model_copy(update={"suggestion": suggestion})
 
     def _suggestion(self, label: str) -> Values | None:
         """Suggests what to try next; None where nothing is left, or nothing is known."""
@@ -314,6 +334,16 @@ class _Recorded(Search):
         specs = [spec for spec in specs if spec.seed == self.spec.seed]
         # Where the rows or the base model were changed, the last search counts.
         self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
+
+    def _spaces(self) -> dict[str, Space]:
+        suggestions = {spec.label: spec.suggestion for spec in reversed(self._specs) if spec.suggestion is not None}
+        return spaces(self.study) | {label: _space(suggestion) for label, suggestion in suggestions.items()}
+
+    def _widened(self, label: str, arm: ArmSearch) -> Space:
+        suggestions = [spec.suggestion for spec in self._tried(label, None) if spec.suggestion is not None]
+        last = _space(suggestions[-1]) if suggestions else arm.space
+        # Where no trial followed yet, what would follow is derived.
+        return super()._widened(label, arm) if last == arm.space else last
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
         matches = (spec for spec in self._tried(label, steps) if self._values(spec) == values)
@@ -421,10 +451,16 @@ def selection_metric(study: StudySpec) -> tuple[str, float]:
     return name, 1.0 if task.metric(name).direction == "higher" else -1.0
 
 
-def _dimension_data(dimension: Dimension) -> dict[str, Any]:
-    if dimension.choices:
-        return {"choices": list(dimension.choices), "first": dimension.first}
-    return {"low": dimension.low, "high": dimension.high, "log": dimension.log, "first": dimension.first}
+def _space_data(space: Space) -> dict[str, dict[str, Any]]:
+    return {dimension.name: dimension.as_data() for dimension in space}
+
+
+def _space(suggestion: Suggestion) -> Space:
+    return tuple(Dimension.from_data(name, data) for name, data in suggestion.space.items())
+
+
+def _rules(trial: TrialSpec) -> str:
+    return trial.suggestion.rules if trial.suggestion is not None else FORMER_RULES
 
 
 def _why_hopeless(records: list[TrialRecord]) -> str:

@@ -12,7 +12,8 @@ from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.search_rounds import arm_data
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.config.spec import Frozen, Prune, Sampler, SearchSpec
-from tuneoff.search.space import LEARNING_RATE, SPREAD
+from tuneoff.search.sampling import SPREAD
+from tuneoff.search.space import LEARNING_RATE
 
 RateFrom = Literal["search", "protocol", "study", "default"]
 TRIALS_FOR_MEDIAN = 5
@@ -76,9 +77,9 @@ class SearchedArm(Frozen):
     at_edge: dict[str, str] = Field(description="what of the best lies at an edge of its range: `lower` or `upper`")
     median_drop: float | None = Field(
         description="sensitivity: how much worse the median of its trials scores than its best one, in the metric's "
-        "unit and never negative. A trial that did not complete is the worst. With `tpe` the median is of the first "
-        "eight trials, because later ones stand where scores are good. With pruning both are of the first rung, whose "
-        "trials had equal steps. Validation noise is part of it, and a wider range gives a larger one"
+        "unit and never negative. A trial that did not complete is the worst. But with `random` the median is of the "
+        "first six trials, because later ones stand where scores are good. With pruning both are of the first rung, "
+        "whose trials had equal steps. Validation noise is part of it, and a wider range gives a larger one"
     )
     median_drop_reason: str = Field(
         description="why that is null: fewer than five trials, half of them or more failed, none completed; else empty"
@@ -227,7 +228,7 @@ def _money(arm: Arm, seconds: float) -> float | None:
 def spread_count(trials: int, sampler: Sampler) -> int:
     """Counts the trials, from the first on, that are spread over the whole space: later ones stand where scores are
     good."""
-    return min(trials, SPREAD) if sampler == "tpe" else trials
+    return trials if sampler == "random" else min(trials, SPREAD)
 
 
 def _best(trials: list[SearchTrial], sign: float) -> SearchTrial | None:

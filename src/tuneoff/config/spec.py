@@ -32,7 +32,7 @@ Attention = Literal["auto", "eager", "sdpa"]
 Batching = Literal["length", "random"]
 Schedule = Literal["linear", "cosine", "constant"]
 Purpose = Literal["final", "search"]
-Sampler = Literal["tpe", "random"]
+Sampler = Literal["gp", "tpe", "random"]
 Prune = Literal["none", "halving"]
 Engine = Literal["fast", "plain"]
 Splits = Literal["fixed", "per_seed"]
@@ -244,7 +244,11 @@ class SearchSpec(Frozen):
     train_rows: int | None = Field(None, ge=1, description="training rows of a search trial; unset: the protocol's")
     epochs: int | None = Field(None, ge=1, description="epochs of a search trial; unset: the protocol's")
     max_steps: int | None = Field(None, ge=1, description="steps of a search trial; unset: the protocol's")
-    sampler: Sampler = Field("tpe", description="what suggests: tpe learns from the scores so far, random does not")
+    sampler: Sampler = Field(
+        "gp",
+        description="what suggests: gp (a Gaussian process) and tpe (Optuna's) learn from the scores so far, random "
+        "does not",
+    )
     grow: bool = Field(
         False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all arms"
     )
@@ -653,6 +657,15 @@ class StudySpec(Frozen):
         }
 
 
+class Suggestion(Frozen):
+    """Where a search trial's configuration comes from, so that a search goes on, and is read, as it was begun."""
+
+    rules: str = Field(description="sampler, version of its library, and number of tuneoff's rules")
+    space: dict[str, dict[str, Any]] = Field(
+        description="option or `learning_rate` -> `choices`, or `low`, `high` and `log`; and what is tried `first`"
+    )
+
+
 class TrialSpec(Frozen):
     """One method × one configuration × one seed, complete: defaults filled in, nothing left to guess."""
 
@@ -690,6 +703,9 @@ class TrialSpec(Frozen):
         None,
         description="source as the study names it -> SHA-256 of what it held when the trial was planned, part of "
         "the id; null where the id is of another making: imported, or of a record of version 1",
+    )
+    suggestion: Suggestion | None = Field(
+        None, description="of a search trial: what suggested it and from which space; no part of the id"
     )
     contents: dict[str, str] = Field(
         default_factory=dict,

@@ -66,7 +66,7 @@ class Adapter(Method[AdapterOptions]):
             arxiv="2005.00247",
         ),
     )
-    learning_rate = LearningRate(1e-3, 1e-4, 1e-2)
+    learning_rate = LearningRate(1e-3)
     prior = Prior(
         0.8,
         1.02,

@@ -29,7 +29,7 @@ class BitFit(Method[MethodOptions]):
     )
     mergeable = True
     needs = "biases"
-    learning_rate = LearningRate(2e-3, 1e-4, 1e-2)
+    learning_rate = LearningRate(2e-3)
     prior = Prior(
         0.65,
         1.02,

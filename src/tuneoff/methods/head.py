@@ -30,7 +30,7 @@ class Head(Method[MethodOptions]):
     )
     needs = "head"
     mergeable = True
-    learning_rate = LearningRate(1e-2, 5e-4, 1e-1)
+    learning_rate = LearningRate(1e-2)
     prior = Prior(
         0.1,
         0.95,

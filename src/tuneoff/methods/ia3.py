@@ -53,7 +53,7 @@ class IA3(PeftMethod[IA3Options]):
         ),
     )
     mergeable = True
-    learning_rate = LearningRate(1e-2, 1e-3, 5e-2)
+    learning_rate = LearningRate(1e-2)
     prior = Prior(
         0.6,
         1.05,

@@ -45,7 +45,7 @@ class LastBlock(Method[LastBlockOptions]):
         ),
     )
     mergeable = True
-    learning_rate = LearningRate(3e-4, 1e-5, 3e-3)
+    learning_rate = LearningRate(3e-4)
     prior = Prior(
         0.4,
         1.0,

@@ -132,7 +132,7 @@ class Lora(PeftMethod[LoraOptions]):
         ),
     )
     mergeable = True
-    learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
+    learning_rate = LearningRate(2e-3)
     prior = Prior(
         0.7,
         1.03,

@@ -47,7 +47,7 @@ class PTuning(VirtualTokens[PTuningOptions]):
             arxiv="2103.10385",
         ),
     )
-    learning_rate = LearningRate(1e-3, 5e-5, 3e-2)
+    learning_rate = LearningRate(1e-3)
     prior = Prior(
         0.2,
         0.95,

@@ -212,7 +212,7 @@ def _method(variant: str) -> type[AnyPeft]:
         "title": f"PEFT: {variant.upper()}",
         "mergeable": variant not in UNMERGED,
         "prefix": variant in PREFIXES,
-        "learning_rate": LearningRate(center, center / 20, center * 20),
+        "learning_rate": LearningRate(center),
     }
     return type(f"Peft_{variant}", (AnyVirtual if virtual else AnyPeft,), attributes)
 

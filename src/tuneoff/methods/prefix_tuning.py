@@ -53,7 +53,7 @@ class PrefixTuning(VirtualTokens[PrefixTuningOptions]):
     )
     prefix = True
     needs = "decoder"
-    learning_rate = LearningRate(1e-2, 1e-4, 1e-1)
+    learning_rate = LearningRate(1e-2)
     prior = Prior(
         0.25,
         1.02,

@@ -58,7 +58,7 @@ class PromptTuning(VirtualTokens[PromptTuningOptions]):
             arxiv="2104.08691",
         ),
     )
-    learning_rate = LearningRate(3e-2, 1e-3, 5e-1)
+    learning_rate = LearningRate(3e-2)
     prior = Prior(
         0.1,
         1.0,

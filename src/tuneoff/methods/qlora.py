@@ -66,7 +66,7 @@ class Qlora(PeftMethod[QloraOptions]):
         ),
     )
     mergeable = True
-    learning_rate = LearningRate(2e-3, 5e-5, 1e-2)
+    learning_rate = LearningRate(2e-3)
     prior = Prior(
         0.7,
         1.03,

@@ -1,30 +1,23 @@
-"""The search that is equal for all methods, as pure functions: what may be chosen, what to try next, and what is best.
+"""The search that is equal for all methods, as pure functions: what may be chosen, and what is best.
 
-What to try next depends on the space, the outcomes so far and the seed, and on no other state: an interrupted
-search continues with the same suggestions.
+What is tried next is in `sampling.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry
-from tuneoff.config.spec import Candidates, MethodSpec, Sampler, StudySpec
+from tuneoff.config.spec import Candidates, MethodSpec, StudySpec
+from tuneoff.interfaces import LearningRate
 
 if TYPE_CHECKING:
     import optuna
 
 LEARNING_RATE = "learning_rate"
-SPREAD = 8
-"""Suggestions of `tpe` that are spread evenly over the space before the scores are used. On simulated curves of a score
-over the learning rate, so many well-spread points find a better rate than a sampler that learns from half of them."""
 EDGE = 0.1
 """Share of a range, at either end, that counts as its edge."""
 GROWTH = 10.0
@@ -110,6 +103,17 @@ class Dimension:
         share = self.share(value)
         return -1 if share < EDGE else 1 if share > 1 - EDGE else 0
 
+    def as_data(self) -> dict[str, Any]:
+        """Returns the dimension as plain data, without its name; `from_data` reads it."""
+        if self.choices:
+            return {"choices": list(self.choices), "first": self.first}
+        return {"low": self.low, "high": self.high, "log": self.log, "first": self.first}
+
+    @classmethod
+    def from_data(cls, name: str, data: Mapping[str, Any]) -> Dimension:
+        """Returns the dimension that `as_data` described."""
+        return cls(name, **{**data, "choices": tuple(data.get("choices", ()))})
+
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """Returns the dimension as Optuna's distribution; a value of a list is represented by its position."""
         from optuna import distributions
@@ -168,12 +172,9 @@ def space(arm: MethodSpec, rate_for_all: float | None = None) -> Space:
         return ()
     dimensions = []
     if rate_for_all is None:
-        default_range = method.learning_rate
-        center = arm.learning_rate or default_range.center
-        # A method's own range is extended to an arm's rate that lies outside of it.
-        widest = Candidates(low=min(default_range.low, center), high=max(default_range.high, center))
-        candidates = arm.search.get(LEARNING_RATE, widest)
-        dimensions.append(_dimension(LEARNING_RATE, candidates, center))
+        rate = LearningRate(arm.learning_rate) if arm.learning_rate else method.learning_rate
+        candidates = arm.search.get(LEARNING_RATE, Candidates(low=rate.low, high=rate.high))
+        dimensions.append(_dimension(LEARNING_RATE, candidates, rate.center))
     defaults = {key: field.default for key, field in method.Options.model_fields.items()}
     for name, candidates in arm.search.items():
         if name != LEARNING_RATE:
@@ -216,107 +217,6 @@ def size(space: Space) -> float:
 def first(space: Space) -> Values:
     """Returns the configuration that is tried first."""
     return {dimension.name: dimension.first for dimension in space}
-
-
-def suggest(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler = "tpe") -> Values:
-    """Suggests what to try after `history`; a pure function of its arguments.
-
-    The first configuration comes first, then (for `tpe`) points spread evenly over the space, at the same places of
-    every arm's ranges, then what the sampler makes of the scores. Nothing is suggested twice while anything is left.
-
-    Raises:
-        ValueError: if all configurations were tried.
-    """
-    tried = [outcome.values for outcome in history]
-    if (first_values := first(space)) not in tried:
-        return first_values
-    if len(history) >= size(space):
-        raise ValueError("every configuration was tried")
-    for attempt in range(8):
-        if sampler == "tpe" and len(history) < SPREAD:
-            values = _spread(space, len(history) + attempt * SPREAD, seed)
-        else:
-            values = _ask(space, history, _seed(seed, len(history), attempt), sampler)
-        if values not in tried:
-            return values
-    return _untried(space, tried, random.Random(_seed(seed, len(history), 0)))
-
-
-def _seed(*parts: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
-
-
-def _spread(space: Space, index: int, seed: int) -> Values:
-    """Returns point `index` (from 1) of a sequence that fills the unit cube evenly at any length (Roberts' R sequence).
-
-    The seed shifts it; points that would nearly repeat the first configuration are left out.
-    """
-    ratio = 2.0
-    # The root of x ** (dimensions + 1) = x + 1, as the limit of two lines: no root finder is imported for a plan.
-    for _ in range(60):
-        ratio = (1 + ratio) ** (1 / (len(space) + 1))
-    rng = random.Random(_seed(seed))
-    shifts = [rng.random() for _ in space]
-    first_point = [dimension.share(dimension.first) for dimension in space]
-    remaining = index
-    for step in itertools.count(1):
-        point = [(shift + step * ratio ** -(axis + 1)) % 1.0 for axis, shift in enumerate(shifts)]
-        remaining -= (
-            max(abs(coordinate - other) for coordinate, other in zip(point, first_point, strict=True)) > 0.5 / SPREAD
-        )
-        if remaining == 0:
-            break
-    return {dimension.name: dimension.at(share) for dimension, share in zip(space, point, strict=True)}
-
-
-def _ask(space: Space, history: Sequence[Outcome], seed: int, sampler: Sampler) -> Values:
-    """Asks Optuna for a suggestion: makes a new Optuna study, adds the whole history, and asks once."""
-    import optuna
-
-    with _quiet():
-        optuna_sampler: optuna.samplers.BaseSampler = (
-            optuna.samplers.RandomSampler(seed)
-            if sampler == "random"
-            else optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=len(space) > 1)
-        )
-        study = optuna.create_study(direction="maximize", sampler=optuna_sampler)
-        distributions = {dimension.name: dimension.distribution() for dimension in space}
-        for outcome in history:
-            params = {
-                d.name: d.position(outcome.values[d.name]) if d.choices else outcome.values[d.name] for d in space
-            }
-            score = -math.inf if outcome.score is None else outcome.score
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
-        suggested = study.ask(distributions).params
-    return {d.name: d.choices[suggested[d.name]] if d.choices else d.fit(suggested[d.name]) for d in space}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Turns off Optuna's messages about every study it makes; many are made here."""
-    import optuna
-
-    previous_verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(previous_verbosity)
-
-
-def _untried(space: Space, tried: Sequence[Values], rng: random.Random) -> Values:
-    """Returns an untried configuration of a space that is nearly exhausted, or whose values are too near one another to
-    round."""
-    if size(space) < math.inf:
-        values_per_dimension = [d.choices or range(int(d.low), int(d.high) + 1) for d in space]
-        names = [d.name for d in space]
-        untried = [
-            v
-            for combination in itertools.product(*values_per_dimension)
-            if (v := dict(zip(names, combination, strict=True))) not in tried
-        ]
-        return rng.choice(untried)
-    return {d.name: d.at(rng.random()) if d.size < math.inf else rng.uniform(d.low, d.high) for d in space}
 
 
 def best(history: Sequence[Outcome]) -> int | None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from tuneoff.analysis.search_rounds import ANSWERS, Search, search_data
 from tuneoff.config.spec import StudySpec
+from tuneoff.errors import StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener
 from tuneoff.search.halving import check_rows
+from tuneoff.search.sampling import rules
 from tuneoff.search.space import spaces
 from tuneoff.store import StudyStore
 
@@ -48,9 +50,11 @@ class SearchRunner(Search):
 
         Raises:
             KeyboardInterrupt: after running trials were recorded as cancelled.
+            StudyError: if other rules began the search and some of it is missing: these would suggest otherwise.
         """
         if not spaces(self.study):
             return
+        self._refuse_other_rules()
         try:
             # An executor may start a process to find out what it runs on: not for a search that is over.
             together = executor.trains_together(self.study.execution) if self.missing() else 1
@@ -70,3 +74,13 @@ class SearchRunner(Search):
             if self.store.is_there:
                 # The folder's study may have arms that this run was not asked for; they were searched as well.
                 self.store.write_search(search_data(self.store.study(), self.fingerprints, self.store))
+
+    def _refuse_other_rules(self) -> None:
+        if (others := self.other_rules()) and self.missing():
+            present = rules(self.spec.sampler)
+            raise StudyError(
+                f"the search in {self.store.root} was begun by {others[0]}, and {present} would suggest otherwise: "
+                "what is missing of it cannot be run here",
+                hint="Go on with the versions that it was begun with, or begin anew in another folder (--out). "
+                "`tuneoff report` reads what is there.",
+            )

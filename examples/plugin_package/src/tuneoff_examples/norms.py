@@ -26,7 +26,7 @@ class Norms(Method[NormsOptions]):
     summary = "Trains the layer norms and the head."
     paper = "Zhao et al. 2023, Tuning LayerNorm in Attention, https://arxiv.org/abs/2312.11420"
     mergeable = True  # trained in place: the model is its own merged form
-    learning_rate = LearningRate(2e-3, 1e-4, 1e-2)
+    learning_rate = LearningRate(2e-3)
     Options = NormsOptions
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

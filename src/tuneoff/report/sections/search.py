@@ -11,9 +11,10 @@ from tuneoff.report import columns, units
 from tuneoff.report.markup import grid
 from tuneoff.report.schema import Report
 from tuneoff.report.wording import join
-from tuneoff.search.space import SPREAD
+from tuneoff.search.sampling import SPREAD
 
 _SAMPLERS = {
+    "gp": f"The first {SPREAD} are spread evenly over the ranges, later ones follow the scores (Gaussian process)",
     "tpe": f"The first {SPREAD} are spread evenly over the ranges, later ones follow the scores (TPE)",
     "random": "They are drawn at random",
 }
@@ -73,7 +74,7 @@ def _describe_median_trials(search: SearchSummary) -> str:
         first = search.rungs[0]
         number = f"{count} " if count < first.trials else ""
         return f"its first {number}trials, of {first.steps:,} steps each,"
-    if search.sampler == "tpe" and search.tried_count > count * len(search.arms):
+    if search.sampler != "random" and search.tried_count > count * len(search.arms):
         return f"its first {count} trials, which are spread over the ranges,"
     return "its trials"
 
@@ -142,7 +143,7 @@ def _describe_equality(search: SearchSummary) -> str:
 def _describe_trials(search: SearchSummary) -> str:
     budget = ", ".join(_describe_budget(search)) or "the protocol's budget"
     sampler = _SAMPLERS[search.sampler] if search.tried_count else "Nothing was tried yet"
-    if search.sampler == "tpe" and search.trials <= SPREAD:
+    if search.sampler != "random" and search.trials <= SPREAD:
         sampler = "After the defaults, they are spread evenly over the ranges"
     return (
         f"Each ran with seed {search.seed}{' + the final one' if search.per_seed else ''}, which no final trial uses, "
