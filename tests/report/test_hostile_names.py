@@ -150,7 +150,6 @@ def _store(folder: Path, names: list[str]) -> StudyStore:
 
     study = writing_study("lead", arms=arms).model_copy(
         update={
-            "description": "\n".join(names),
             "published": PublishedSpec(
                 citation=" ".join(names), notes=tuple(names), figures={labels[0]: {"accuracy_percent": 1.0}}
             ),
