@@ -20,5 +20,5 @@ def looks(race: RaceSpec) -> tuple[int, ...]:
 
 
 EXPECTED_SHARE = 1 / 3
-"""Share that races took on average of the seeds that they might have taken after their first look, over the kinds of
-made-up studies in `benchmarks/results/calibration.md`: between 0.1 and 0.6."""
+"""Share that races are expected to take of the seeds that they may take after their first look: of made-up studies
+without a difference they took 0.1 to 0.33 (`benchmarks/results/calibration.md`)."""
