@@ -151,7 +151,7 @@ def test_tables_fronts_and_recommendations_run_on_it(tmp_path: Path) -> None:
     assert body["study"]["name"] == "peft-MetaMathQA"
     assert body["trials"] == {"planned": 3, "recorded": 3, "completed": 3}
     page = write_report(store, plots=False).read_text()
-    assert "Every arm has one seed: there are no intervals" in page
+    assert "Every arm has one seed, which does not show how much seeds differ" in page
     lora = next(entry for entry in body["methods"] if entry["method"] == "lora/rank8")
     assert (lora["metrics"]["accuracy"]["interval_low"], lora["metrics"]["accuracy"]["std"]) == (None, None)
     assert {"figure": "latency_seconds", "reason": "the suite does not measure the speed of the trained model"} in lora[
@@ -279,3 +279,28 @@ def test_a_setting_that_no_study_takes_is_one_error(tmp_path: Path) -> None:
 
 def test_a_file_without_the_key_of_the_adapter_is_read(tmp_path: Path) -> None:
     assert only(tmp_path, without(result(), "run_info", "peft_config")).spec.options == {}
+
+
+def test_one_seed_each_has_intervals_and_ties_over_the_test_examples(tmp_path: Path) -> None:
+    files = {
+        name: result(f"{name}/base-1b-x", right / 1319)
+        for name, right in {"lora": 631, "oft": 648, "ia3": 300, "vera": 290}.items()
+    }
+    body = build_report(import_folder(write(tmp_path / "in", **files), tmp_path / "out").store).as_data()
+    scores = {arm["method"]: arm["metrics"]["accuracy"] for arm in body["methods"]}
+    assert (scores["lora/x"]["interval_low"], scores["lora/x"]["interval_high"]) == pytest.approx(
+        (0.4515, 0.5054), abs=1e-4
+    )
+    assert scores["lora/x"]["interval_over"] == "examples"
+    message = {warning["name"]: warning["message"] for warning in body["warnings"]}["examples_alone"]
+    assert message.startswith("Over the 1,319 test examples alone, lora/x cannot be told apart from oft/x by accuracy")
+    assert "unpaired tests, Holm's correction over 6 pairs; 2 groups in all" in message
+    assert "not of seeds" in message
+    assert body["answer"]["winner"] is None
+    assert set(body["answer"]["open"]) == {"lora/x", "ia3/x", "vera/x"}, "nothing is significant by examples alone"
+
+
+def test_scores_that_are_no_whole_numbers_of_examples_tell_no_test_size(tmp_path: Path) -> None:
+    body = build_report(import_folder(usual(tmp_path / "in"), tmp_path / "out").store).as_data()
+    assert all(arm["metrics"]["accuracy"]["interval_low"] is None for arm in body["methods"])
+    assert "examples_alone" not in {warning["name"] for warning in body["warnings"]}

@@ -35,6 +35,7 @@ from tuneoff.analysis.statistics import (
 from tuneoff.analysis.statistics.crossed import Components, components
 from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.analysis.statistics.power import typical
+from tuneoff.analysis.statistics.proportions import ExampleTies, example_ties, wilson
 from tuneoff.interfaces import MetricDefinition
 from tuneoff.records.record import Metric, TrialRecord
 
@@ -303,6 +304,9 @@ class Outcomes:
         sample = replace(sample or Sample.from_scores(label, seeds, values), pool_share=self._pool_share)
         declared = self.predictions.definition(metric)
         estimated = within_range(estimate(sample, fraction=self._fraction(metric)), declared)
+        if len(values) == 1 and estimated.interval is None and (examples := self._examples_told(metric)):
+            interval = wilson(estimated.mean, examples)
+            estimated = replace(estimated, interval=interval, examples=examples, reason="")
         if sample.contributions is None and len(sample) > 1 and _equal(values):
             # A deterministic baseline. That its seeds agree says nothing about other test examples.
             reason = "the same score at every seed and no values per example: nothing tells its error"
@@ -311,6 +315,29 @@ class Outcomes:
         if other_examples:
             return MetricEstimate(estimated, scores, None, DIFFERENT_EXAMPLES)
         return MetricEstimate(estimated, scores, sample, note)
+
+    def example_ties(self, metric: Metric) -> ExampleTies | None:
+        """Returns what the test examples alone tell apart; None but for arms of one seed each whose scores are shares
+        of the same number of examples, without predictions."""
+        examples, shares = self._examples_told(metric), dict[str, float]()
+        for arm in self.results.arms:
+            if (figure := self.figure(arm, metric)) is None:
+                continue
+            if len(figure.scores) > 1 or figure.diverged or not figure.weighed:
+                return None
+            shares[arm.label] = figure.estimate.mean
+        return example_ties(shares, examples, metric.direction) if examples and len(shares) > 1 else None
+
+    def _examples_told(self, metric: Metric) -> int | None:
+        """Returns the number of test examples that every record tells of this metric; None where some do not, or tell
+        another."""
+        told = {
+            each.examples
+            for record in self.results.completed
+            for each in record.metrics
+            if (each.name, each.split) == (metric.name, "test")
+        }
+        return told.pop() if len(told) == 1 and metric.unit == "fraction" else None
 
     def _fraction(self, metric: Metric) -> bool:
         """Returns whether the metric lies in [0, 1] by definition, or is a mean of examples' own values that do."""

@@ -20,7 +20,10 @@ IMPORTED = (
     "most, validation and test included. Settings that the files do not tell are shown at tuneoff's defaults and mean "
     "nothing."
 )
-ONE_SEED = "Every arm has one seed: there are no intervals, and nothing can be called significant."
+ONE_SEED = (
+    "Every arm has one seed, which does not show how much seeds differ: nothing can be called significant. Intervals, "
+    "where there are any, are over test examples alone."
+)
 
 
 def findings_of(runs: Sequence[Run]) -> tuple[Finding, ...]:

@@ -38,6 +38,9 @@ SIDE_METRICS: dict[str, tuple[str, Literal["higher", "lower"]]] = {
     "forgetting": ("nats", "lower"),
     "drift": ("as reported", "lower"),
 }
+TEST_EXAMPLES = {"accuracy": 1319}
+"""Metric -> test examples of the suite's task (all of GSM8K's), which no file tells; taken only where every score is a
+whole number of them."""
 PRECISIONS: dict[str, Literal["fp32", "bf16"]] = {"float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -63,7 +66,28 @@ def convert(runs: Sequence[Run], name: str) -> tuple[StudySpec, list[TrialRecord
     for run, label, run_settings in zip(runs, labels, settings, strict=True):
         protocol = Protocol.model_validate({**run_settings, "seeds": [run.seed]})
         records.append(_record(run, _trial(run, study, label, protocol), findings))
-    return study, records
+    return study, _with_examples(records, primary)
+
+
+def _with_examples(records: list[TrialRecord], primary: str) -> list[TrialRecord]:
+    """Adds the number of test examples to the primary metric, where the scores bear it out."""
+    examples = TEST_EXAMPLES.get(primary)
+    scores = [score for record in records if (score := record.metric(primary)) is not None]
+    if examples is None or any(abs(score * examples - round(score * examples)) > 1e-6 for score in scores):
+        return records
+    return [
+        record.model_copy(
+            update={
+                "metrics": tuple(
+                    metric.model_copy(update={"examples": examples})
+                    if (metric.name, metric.split) == (primary, "test")
+                    else metric
+                    for metric in record.metrics
+                )
+            }
+        )
+        for record in records
+    ]
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

@@ -50,6 +50,11 @@ class Metric(Frozen):
     split: Literal["train", "validation", "test"] = Field(
         description="`train`, `validation` or `test`; validation scores are the selected checkpoint's"
     )
+    examples: int | None = Field(
+        None,
+        ge=1,
+        description="of an imported share of examples: how many there are, where the record has no predictions of them",
+    )
 
 
 class RoleCounts(Frozen):

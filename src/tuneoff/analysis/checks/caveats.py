@@ -56,8 +56,27 @@ def caveats(results: Results, outcomes: Outcomes | None = None) -> list[Finding]
     findings += _looks(results)
     findings += _inequalities(results)
     findings += _machines(results)
+    outcomes = outcomes or Outcomes(results)
     recorded = _recorded_findings(results, {"random_weights", "contended"})
-    return findings + detect(results, outcomes or Outcomes(results)) + recorded + _trackers(results)
+    return findings + detect(results, outcomes) + _examples_alone(results, outcomes) + recorded + _trackers(results)
+
+
+def _examples_alone(results: Results, outcomes: Outcomes) -> list[Finding]:
+    """Says which arms of one seed each the test examples alone do not tell apart."""
+    metric = results.primary
+    ties = outcomes.example_ties(metric) if metric is not None else None
+    if metric is None or ties is None:
+        return []
+    best, *others = ties.with_best
+    named = ", ".join(others) if others else "no arm"
+    message = (
+        f"Over the {ties.examples:,} test examples alone, {named} cannot be told apart from {best} by {metric.name} "
+        f"({len(others)} arms; unpaired tests, Holm's correction over {ties.pairs:,} pairs; {len(ties.groups)} groups "
+        f"in all). A pair by itself must differ by {ties.smallest:.3f} to be found four times in five. This is of test "
+        f"examples, not of seeds: how much seeds differ one seed does not show, and it takes {SEEDS_REQUIRED} of each "
+        "arm, at the least, to say that one arm is better."
+    )
+    return [Finding(name="examples_alone", message=message)]
 
 
 def comparable(warnings: Iterable[Finding]) -> bool:
