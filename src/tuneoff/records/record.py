@@ -274,9 +274,9 @@ class DataInfo(Frozen):
         description="role (`train`, `validation`, `test`) -> rows left out for an empty cell (`task.missing: "
         "skip`); roles without any are no part",
     )
-    train_pool: int | None = Field(
-        None,
-        description="rows that the training rows were drawn from, with replacement; null where all seeds have the same "
+    train_pool: int = Field(
+        0,
+        description="rows that the training rows were drawn from, with replacement; 0 where all seeds have the same "
         "(`protocol.splits: fixed`)",
     )
     groups: dict[str, int] = Field(

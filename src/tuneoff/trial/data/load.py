@@ -81,7 +81,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         overlap_removed=removed.get("train", 0),
         validation_removed=removed.get("validation", 0),
         skipped=skipped,
-        train_pool=None if protocol.splits == "fixed" else len(pool),
+        train_pool=0 if protocol.splits == "fixed" else len(pool),
         groups=groups.count_groups(splits) if group is not None else {},
         groups_removed=groups_removed,
         commits=commits,
