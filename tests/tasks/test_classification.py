@@ -265,8 +265,8 @@ def predictions(target: str, output: str) -> list[Prediction]:
 
 
 def test_the_beginning_of_a_wrongly_answered_text_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuneoff.tasks.classification.KEPT_CHARACTERS", 4)
-    monkeypatch.setattr("tuneoff.tasks.classification.WRONG_KEPT", 2)
+    monkeypatch.setattr("tuneoff.tasks._labels.KEPT_CHARACTERS", 4)
+    monkeypatch.setattr("tuneoff.tasks._labels.WRONG_KEPT", 2)
     task = fitted("a", "b", "c")
     rows = of(["a", "a", "a"])
     logits = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 9.0, 0.0]])

@@ -33,7 +33,7 @@ def peft_benchmark_command(folder: Path, out: Path, model: str | None) -> None:
     """Read the result files of PEFT's method comparison in FOLDER.
 
     FOLDER holds the suite's JSON files, as in method_comparison/MetaMathQA/results. Of runs of the same experiment the
-    newest is taken. The runs have one seed, so there are no intervals and nothing is significant.
+    newest is taken. The runs have one seed: intervals are over test examples alone, and nothing is significant.
 
     \b
     Examples:
