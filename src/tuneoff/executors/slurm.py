@@ -149,10 +149,11 @@ class SlurmExecutor(ElsewhereExecutor):
             job.number = active.get(job.trial.id)
         jobs = {job.trial.id: job for job in waiting if job.number is None}
         trials = [job.trial for job in jobs.values()]
+        for job in jobs.values():
+            # Before the time limits, which count the attempts that were set aside.
+            job.prepare()
         limits = TimeLimits(store, trials, self.job_options).minutes if self.job_options.time is None else {}
         for array in queue.arrays(trials, limits):
-            for trial in array.trials:
-                jobs[trial.id].prepare()
             numbers = queue.submit(array, self.script(store, queue, array))
             for trial, number in zip(array.trials, numbers, strict=True):
                 jobs[trial.id].number = number
