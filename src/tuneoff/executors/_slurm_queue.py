@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -18,6 +19,8 @@ POLL_SECONDS = 2.0
 """Seconds between two questions to SLURM, which answers for all jobs at once."""
 TRIES = 10
 """How often SLURM is asked about the queue until it answers; it is out of reach for seconds at times."""
+JOB_VARIABLES = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK")
+"""What a job reads of itself, and SLURM sets in some jobs alone: an array's elements, those with a number of cores."""
 NO_LIMIT_MINUTES = 365 * 24 * 60
 USUAL_ARRAY_SIZE = 1001
 """Elements that SLURM lets a job array have where it is not configured otherwise (MaxArraySize)."""
@@ -83,7 +86,10 @@ class Queue:
             ExecutorError: with what SLURM says where it refuses them.
         """
         self._store.write_job_trials(self.name(array), [trial.id for trial in array.trials])
-        number = slurm(["sbatch", "--parsable"], script).strip().partition(";")[0]
+        # Jobs inherit the environment of sbatch, also where it runs in a job itself.
+        environment = {name: value for name, value in os.environ.items() if name not in JOB_VARIABLES}
+        answer = slurm(["sbatch", "--parsable"], script, environment=environment)
+        number = answer.strip().partition(";")[0]
         return [f"{number}_{element}" for element in range(len(array.trials))] if len(array.trials) > 1 else [number]
 
     def active(self) -> dict[str, str]:
@@ -138,16 +144,21 @@ def partition_minutes(partition: str | None) -> int:
     return max(1, (days * 24 + hours) * 60 + minutes)
 
 
-def slurm(command: Sequence[str], script: str | None = None, tries: int = 1) -> str:
-    """Runs a command of SLURM; returns what it prints.
+def slurm(
+    command: Sequence[str],
+    script: str | None = None,
+    tries: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Runs a command of SLURM, in this process's environment or the one given; returns what it prints.
 
     Raises:
         ExecutorError: with what it says, if it fails so many times.
     """
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, env=environment)
     if done.returncode and tries > 1:
         time.sleep(POLL_SECONDS)
-        return slurm(command, script, tries - 1)
+        return slurm(command, script, tries - 1, environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         raise ExecutorError(
