@@ -20,7 +20,7 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
 from tuneoff.executors._elsewhere import FollowedTrial
 from tuneoff.executors._ray_run import Demand, RayOptions
-from tuneoff.executors._ray_task import Inbox, Mirror, News, TrialFiles
+from tuneoff.executors._ray_task import Inbox, Mirror, News, TrialFiles, run_trial
 from tuneoff.executors.base import Progress
 from tuneoff.executors.ray import RayExecutor
 from tuneoff.records.record import Status, TrialRecord
@@ -219,6 +219,21 @@ def test_a_task_that_ray_ends_for_want_of_memory_is_tried_again_with_half_the_mi
     status = Status.COMPLETED if asked else Status.OUT_OF_MEMORY
     assert [record.status for record in here.store.records()] == [status]
     assert here.kinds()[-1] == ("ended", "full")
+
+
+def test_a_task_leaves_the_second_try_to_the_run_that_asked_for_it(
+    executor: SharedExecutor, prepare: Prepare, faulty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the run knows which try Ray ends, and keeps what the first one left."""
+    methods = {"exhausted": {"method": "faulty", "how": "batch_python"}}
+    (trial,) = prepare(methods, execution={"retry_out_of_memory": True}, batch_size=16, max_steps=3).trials
+    monkeypatch.setattr(executor, "tries_again", True)
+    monkeypatch.setattr("tuneoff.executors._ray_task.LocalExecutor", lambda _: executor)
+    queue = SimpleNamespace(put_nowait=SimpleNamespace(remote=lambda _: None))
+    left = run_trial(trial.model_dump_json(), None, "cpu", 1, None, queue)
+    assert left is not None
+    record = json.loads(dict(left.files)["record.json"])
+    assert (record["status"], record["spec"]["halved_batches"]) == ("out_of_memory", False)
 
 
 # --- a real cluster

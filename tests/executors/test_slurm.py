@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ COMMANDS = {
     "sbatch": """
         [ -e "$QUEUE/broken" ] && { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }
         number=$(( $(wc -l < "$QUEUE/submitted") + 1 ))
-        script=$(cat); echo "$script" > "$QUEUE/script-$number"
+        script=$(cat); echo "$script" > "$QUEUE/script-$number"; env > "$QUEUE/environment-$number"
         name=$(sed -n "s/^#SBATCH --job-name=//p" <<< "$script")
         last=$(sed -n "s/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p" <<< "$script")
         echo "$name" >> "$QUEUE/submitted"
@@ -165,6 +166,38 @@ def test_a_job_has_the_time_that_the_forecast_expects_with_a_margin(
     assert head.id not in limits, "nothing is known of it: the cluster's default"
 
 
+def test_a_repeated_trial_has_twice_the_time_from_its_first_repeat_on(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None]
+) -> None:
+    prepared = prepare(("full",))
+    place = prepared.store.trial(prepared.trials[0].id)
+    arm = ArmForecast(label="full", how="estimate", device="cpu", seconds={"load": 20.0, "train": 80.0})
+    prepared.store.write_forecast(StudyForecast(arms={"full": arm}, total_seconds=None, disk_bytes=None))
+
+    def end() -> None:
+        place.log_path.write_text("it runs\n")
+        (cluster / "queue").write_text("")
+
+    ending(end)
+    for _ in range(3):
+        SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    scripts = [(cluster / f"script-{number}").read_text() for number in (1, 2, 3)]
+    assert [minutes for script in scripts for minutes in re.findall("--time=(.*)", script)] == ["15", "30", "60"]
+
+
+def test_a_job_that_is_submitted_from_a_job_reads_nothing_of_that_one(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sbatch` hands its own environment on to jobs."""
+    prepared = prepare(("full",))
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_CONF"):
+        monkeypatch.setenv(name, "3")
+    ending(_finish(cluster, prepared, "full"))
+    SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    environment = (cluster / "environment-1").read_text().splitlines()
+    assert [line for line in environment if line.startswith("SLURM_")] == ["SLURM_CONF=3"]
+
+
 class Killed(BaseException):
     """The coordinator is killed."""
 
@@ -259,6 +292,29 @@ def test_a_job_that_slurm_ends_for_want_of_memory_is_tried_again_with_half_the_m
     assert record.cause == "SLURM ended its job: it took more memory than the job has"
     place = prepared.store.trial(trial.id)
     assert (record.spec.halved_batches, place.spec().halved_batches, place.attempts) == (asked, asked, int(asked))
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_job_that_ends_in_its_second_try_is_sealed_as_that_and_not_tried_a_third_time(
+    cluster: Path, prepare: Prepare, ending: Callable[[Callable[[], None]], None], killed: bool
+) -> None:
+    """The job itself makes the second try; then its memory runs out as a whole, or its node fails."""
+    prepared = prepare(("full",), execution={"retry_out_of_memory": True})
+    (trial,) = prepared.trials
+    place = prepared.store.trial(trial.id)
+    _command(cluster, "scontrol", f"echo JobId=$3 JobState={'OUT_OF_MEMORY' if killed else 'NODE_FAIL'}")
+
+    def end() -> None:
+        if place.record() is None:
+            place.write_spec(trial.model_copy(update={"halved_batches": True}))
+        (cluster / "queue").write_text("")
+
+    ending(end)
+    SlurmExecutor.create("cpu", {}).run(prepared.store, prepared.trials, prepared.told.append)
+    assert len(_submitted(cluster)) == 1
+    (record,) = prepared.store.records()
+    assert record.status is (Status.OUT_OF_MEMORY if killed else Status.FAILED)
+    assert record.spec.halved_batches, "it names the batches that were run"
 
 
 def test_a_job_whose_trials_are_not_known_is_refused(cluster: Path, prepare: Prepare) -> None:

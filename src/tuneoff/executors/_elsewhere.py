@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tuneoff.config.spec import ExecutionSpec, TrialSpec
-from tuneoff.errors import ExecutorError
+from tuneoff.errors import ExecutorError, StoreError
 from tuneoff.executors._second_try import as_left
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.executors.local import LocalExecutor
@@ -92,6 +93,10 @@ class FollowedTrial:
         if (left := self.store.record()) is not None:
             return left
         self.store.discard_scratch()
-        record = TrialRecord(spec=self.trial, status=status, cause=cause, log_tail=self.store.log_tail())
+        spec = self.trial
+        with suppress(StoreError):
+            # Its job may have begun the second try after it ran out of memory.
+            spec = self.store.spec()
+        record = TrialRecord(spec=spec, status=status, cause=cause, log_tail=self.store.log_tail())
         self.store.write_record(record)
         return record

@@ -78,6 +78,8 @@ def run_trial(spec: str, root: str | None, device: str, cpus: int, folder: str |
         store = StudyStore(Path(root or scratch))
         # Nothing waits for an answer: a task that waits gives its cores to another.
         mirror = Mirror(news.put_nowait.remote, store.trial(trial.id), with_content=root is None)
+        # The run that asked for it makes the second try, and so knows which one Ray may end, and keeps the first.
+        executor.tries_again = False
         executor.run(store, [trial], mirror.listen)
         return None if root is not None else TrialFiles(mirror.attempt, store.trial(trial.id).files())
 

@@ -82,6 +82,8 @@ class LocalExecutor(Executor):
         self.device = device
         self.trials_per_device = trials_per_device
         self.grace_seconds = GRACE_SECONDS
+        self.tries_again = True
+        """Whether this executor itself makes the second try of a trial that ran out of memory."""
         self._starter: Starter = starter or (WarmParent if CAN_FORK else Spawner)
         self._children: Children | None = None
         self._gpus: list[dict[str, Any]] | None = None
@@ -194,7 +196,7 @@ class LocalExecutor(Executor):
                         again[ended.trial.id] = ended.trial
                         continue
                     record = ended.seal()
-                    if (smaller := second_try(record)) is not None:
+                    if self.tries_again and (smaller := second_try(record)) is not None:
                         again[smaller.id] = smaller
                         continue
                     placement.note(record)
