@@ -35,7 +35,7 @@ from calibration_tables import COVERED, POWER, percent, write_tables
 from numpy.typing import NDArray
 from races import races
 from scipy.special import ndtr, ndtri, stdtr
-from simulated_studies import PRIORS, Population, Scenario, Study, draw, macro_f1, population
+from simulated_studies import EQUAL, PRIORS, Population, Scenario, Study, draw, macro_f1, population
 
 from tuneoff.analysis.statistics import LEVEL, Pair, Sample, Verdict, estimate, estimate_positive, holm, verdict
 from tuneoff.analysis.statistics.crossed import Components, components
@@ -243,7 +243,7 @@ def judge(
 
 def _count_claims(prefix: str, claimed: NDArray[np.bool_], difference: Array, truth: Array, tally: Tally) -> None:
     """Counts whether any claim is false, and which real differences are claimed."""
-    wrong = claimed & (truth * difference <= 0)
+    wrong = claimed & ((np.abs(truth) < EQUAL) | (truth * difference <= 0))
     tally.add(f"{prefix}false", wrong.any())
     real = np.abs(truth) > 1e-3
     if real.any():
@@ -366,7 +366,7 @@ def main() -> None:
         "costs": costs,
         "macro_f1_bias": bias,
         "named_best": named,
-        "races": races(studies // 2),
+        "races": list(races(studies // 2)),
     }
     print(f"\n{result['worst']}\n{result['seconds']} s\n{named}")
     # Imported here, for it brings torch, which would count into the time above.

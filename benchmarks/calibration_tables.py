@@ -73,12 +73,17 @@ def _races(rows: Sequence[dict[str, Any]]) -> list[str]:
         more = row["found"] > row["fixed_found"][-1]
         return [percent(row, "found"), f"{equal:.1f}" if equal else "over 20" if more else "under 6"]
 
-    return [
+    parts = [
         "## Seeds by racing",
         "Looks at 6, 8, 11, 15 and 20 seeds (`benchmarks/races.py`). Any false claim: at any look. Found: the share of "
         "the truly best arm's pairs that are called significant; beside the seeds of an arm on average stands the "
         "fixed number of seeds that finds as many on the same studies.",
         grid([*heads, "found", "fixed seeds that find as many"], [[*cells(row), *fixed(row)] for row in plain]),
+    ]
+    if not with_margin:
+        return parts
+    return [
+        *parts,
         "With a margin of 0.01, at which a race also ends where all that are left are equivalent to the best. As good: "
         "the share of arms shown to be at most that much worse than the one named the best; falsely: any that is not.",
         grid(

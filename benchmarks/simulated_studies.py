@@ -4,7 +4,7 @@ The analysis adds normal errors of seeds and of examples. These studies answer q
 has a difficulty that all arms share, and a quirk for each arm; a seed of an arm has an ability; an answer is right with
 a probability that is logistic in ability less difficulty (an item response model). So errors multiply near the ceiling,
 no variance is constant, and nothing is normal. Abilities may have heavy tails or a long lower tail, weigh more in some
-arms than in others, be shared by arms in part, collapse to chance, or be missing.
+arms than in others, be shared by arms in part, collapse to chance, diverge, or be missing.
 
 The true value of every arm is an integral over all examples and seeds that might have been drawn. Arms are set to have
 exactly the true accuracy that a scenario asks for, whatever their spread between seeds.
@@ -33,6 +33,8 @@ SPREAD = float(np.hypot(DIFFICULTY, QUIRK))
 PRECISION = 4.0
 """Of an example's value between 0 and 1, which is a draw of a Beta distribution."""
 QUADRATURE = 40_000
+EQUAL = 1e-6
+"""True values nearer than this are one: levels are found by bisection, and leave some 1e-11 between equal arms."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Scenario:
         loading: whether that common part matters sixteen times as much to some arms as to others.
         collapses: probability that a seed answers at chance.
         missing: probability that a trial has no result.
+        diverges: probability that a trial diverges, and so counts as the most frequent class, which is right on the
+            same share `CHANCE` of the examples at every trial.
         baseline: whether the last arm is the same at every seed.
     """
 
@@ -72,6 +76,7 @@ class Scenario:
     loading: bool = False
     collapses: float = 0.0
     missing: float = 0.0
+    diverges: float = 0.0
     baseline: bool = False
 
 
@@ -154,7 +159,8 @@ def population(scenario: Scenario, shifts: Array | None = None) -> Population:
         levels[arm] = _level(targets[arm], ability, curve)
         accuracy = np.interp(levels[arm] + ability, curve[0], curve[1])
         intact, collapsed = (float(_metric(scenario, each).mean()) for each in (accuracy, np.array([CHANCE])))
-        truth[arm] = (1 - scenario.collapses) * intact + scenario.collapses * collapsed
+        lost = 1 - (1 - scenario.collapses) * (1 - scenario.diverges)
+        truth[arm] = (1 - lost) * intact + lost * collapsed
     if scenario.baseline:
         levels[-1], truth[-1] = SPREAD * NormalDist().inv_cdf(targets[-1]), targets[-1]
     return Population(levels, own, common, slopes, truth)
@@ -193,6 +199,8 @@ def draw(
         collapsed = random.random((k, s)) < scenario.collapses
         collapsed[-1] &= not scenario.baseline
         probability[collapsed] = CHANCE
+    if scenario.diverges:
+        probability[random.random((k, s)) < scenario.diverges] = random.random(e) < CHANCE
     completed = random.random((k, s)) >= scenario.missing
     group = None if groups is None else groups.of_example
     target = np.searchsorted(np.cumsum(PRIORS)[:-1], random.random(e), side="right")

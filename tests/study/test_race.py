@@ -90,12 +90,14 @@ def warned(folder: Path) -> bool:
     return "unplanned_looks" in {warning.name for warning in build(StudyStore.open(folder)).warnings}
 
 
-def test_seeds_that_are_added_by_hand_are_told_as_a_look_and_a_race_plans_it(tmp_path: Path) -> None:
+def test_seeds_that_are_added_to_a_finished_study_are_told_as_a_look_also_by_a_race(tmp_path: Path) -> None:
     small = small_study("lora", "full")
     run(narrow(small, seeds=6), tmp_path / "s")
     assert not warned(tmp_path / "s")
     run(narrow(small, seeds="race"), tmp_path / "s")
-    assert not warned(tmp_path / "s"), "six seeds are a look of the race"
+    assert warned(tmp_path / "s"), "it was judged at 5 %, and the race's first look is at less"
+    run(narrow(small, seeds="race"), tmp_path / "race")
+    assert not warned(tmp_path / "race")
     by_hand = tmp_path / "hand"
     for seeds in (4, 7):
         run(narrow(small, seeds=seeds), by_hand)

@@ -56,6 +56,39 @@ def test_it_is_over_where_no_number_of_seeds_would_settle_the_rest_unless_a_marg
     assert race({"a": 0.9, "b": 0.9}).ending == "hopeless"
 
 
+def test_more_seeds_than_are_projected_elsewhere_may_settle_a_long_race() -> None:
+    # Of seeds alone, without test examples, every difference is found by seeds enough.
+    random = np.random.default_rng(0)
+    spread = [np.append(each, -each) for each in random.standard_normal((2, 30))]
+    samples = [
+        Sample.from_scores(label, range(60), mean + 0.01 * values)
+        for label, mean, values in zip("ab", (0.9, 0.901), spread, strict=True)
+    ]
+
+    def ending(counts: tuple[int, ...]) -> str | None:
+        def judge(done: Mapping[str, int]) -> Verdict:
+            return verdict(samples, "higher", looks=Looks(tuple(range(counts[-1])), counts, done))
+
+        return replay(["a", "b"], counts, lambda _, count: count <= 60, judge).ending
+
+    assert ending((60, 80)) == "hopeless"
+    assert ending((60, 1000)) is None
+
+
+def test_a_pair_with_one_seed_in_common_goes_on() -> None:
+    seeds = {"a": (0, 1, 2, 3), "b": (0, 4, 5)}
+    random = np.random.default_rng(0)
+    samples = [
+        Sample.from_examples(label, of_arm, random.random((len(of_arm), 50)) < 0.8) for label, of_arm in seeds.items()
+    ]
+
+    def judge(done: Mapping[str, int]) -> Verdict:
+        return verdict(samples, "higher", looks=Looks(tuple(range(11)), COUNTS, done))
+
+    result = replay(["a", "b"], COUNTS, lambda _, count: count <= 6, judge)
+    assert (result.ending, len(result.looks), result.running) == (None, 1, ("a", "b"))
+
+
 def test_it_waits_for_every_method_in_it_and_for_no_other() -> None:
     waiting = race({"best": 0.9, "near": 0.895, "far": 0.7}, {"near": 5})
     assert (waiting.looks, waiting.running) == ((), ("best", "near", "far"))

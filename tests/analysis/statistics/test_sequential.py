@@ -64,6 +64,18 @@ def test_what_was_claimed_at_a_look_stays_claimed_and_later_seeds_do_not_count_f
     assert verdict([sample("a", clear), sample("b", turned)], "higher", looks=both).pair("a", "b").p_holm == pair.p_holm
 
 
+def test_the_direction_of_a_claim_is_that_of_the_look_it_was_made_at() -> None:
+    looks = Looks(tuple(range(20)), COUNTS, {"a": 2, "b": 2})
+    ahead = [0.9 + 0.001 * (seed % 3) for seed in range(8)]
+    behind_until_late = [0.8 + 0.001 * (seed % 2) for seed in range(6)] + [1.5, 1.5]
+    for direction, relation in (("higher", "ahead"), ("lower", "behind")):
+        samples = [sample("a", ahead), sample("b", behind_until_late)]
+        pair = verdict(samples, direction, looks=looks).pair("a", "b")  # type: ignore[arg-type]
+        assert pair.difference is not None
+        assert pair.difference < 0, "at the second look"
+        assert pair.relation == relation
+
+
 def test_before_its_first_look_a_pair_is_open_and_seeds_between_looks_wait() -> None:
     scores = {"a": [0.9 + 0.001 * (seed % 3) for seed in range(7)], "b": [0.8] * 3 + [0.801] * 4}
     samples = [sample(label, values) for label, values in scores.items()]

@@ -10,7 +10,6 @@ from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED
 from tuneoff.records.record import Environment, Finding, Status, TrialRecord
-from tuneoff.search.racing import looks
 
 LOUD = (
     "random_weights",
@@ -139,11 +138,12 @@ def _looks(results: Results) -> list[Finding]:
     """Finds looks at fewer seeds that were not planned: what is claimed after several is false more often."""
     protocol = results.study.protocol
     race = protocol.race.model_dump() if protocol.race is not None else None
-    planned = looks(protocol.race) if protocol.race is not None else (len(protocol.seeds),)
+    # A look at a fixed number of seeds spends all of the error, so that it is no look of a race, whatever its number.
+    planned = {"seeds": None if race else len(protocol.seeds), "race": race}
     others = {
         look["seeds"] if look["race"] is None else look["race"]["max"]
         for look in results.store.looks()
-        if (look["seeds"] not in planned if look["race"] is None else look["race"] != race)
+        if look != planned
     }
     counted = sorted(count for count in others if count >= SEEDS_REQUIRED)
     if not counted:

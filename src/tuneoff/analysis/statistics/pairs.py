@@ -24,7 +24,7 @@ POWER = 0.8
 RANGE_LEVEL = 0.8
 """Level of the range that the number of seeds lies in."""
 MOST_SEEDS = 100
-"""Greatest number of seeds that is projected."""
+"""Greatest number of seeds that is projected, but for a race that may have more."""
 
 EQUAL_MEANS = "the two means are equal"
 TOO_FEW_EXAMPLES = "no number of seeds: the test set is too small for so small a difference"
@@ -61,7 +61,7 @@ class Pair:
         seeds_needed: of a pair that is open or tied, the number of seeds that would settle it with probability `POWER`
             if the difference and its spread are what they seem; None when settled or when no number would.
         seeds_range: fewest and most seeds that would, if the spread is what it seems and the difference lies in its
-            interval of `RANGE_LEVEL`; the most is None where more than `MOST_SEEDS` or no number would. None when
+            interval of `RANGE_LEVEL`; the most is None where more than are projected, or no number, would. None when
             settled, or when no number would even then.
         reason: why not compared, or why no number of seeds would settle it; else empty.
     """
@@ -179,7 +179,8 @@ def _difference_intervals(differences: Sequence[Components], level: float, fract
     return intervals
 
 
-def decide(pair: Pair, p_holm: float | None, direction: Direction, alpha: float, seeds_required: int) -> Pair:
+def decide(pair: Pair, p_holm: float | None, first_better: bool, alpha: float, seeds_required: int) -> Pair:
+    """Adds the relation; where p is significant, the first is ahead if it is the better (at the look that p is of)."""
     if pair.difference is None:
         return pair
     if pair.seeds < seeds_required:
@@ -188,12 +189,14 @@ def decide(pair: Pair, p_holm: float | None, direction: Direction, alpha: float,
         return pair
     relation: Relation = "tied"
     if p_holm <= alpha:
-        relation = "ahead" if (pair.difference > 0) == (direction == "higher") else "behind"
+        relation = "ahead" if first_better else "behind"
     return replace(pair, p_holm=p_holm, relation=relation)
 
 
-def project(pair: Pair, parts: Components | None, alpha: float, seeds_required: int) -> Pair:
-    """Adds how many seeds would settle an open pair, and the range that their number lies in.
+def project(
+    pair: Pair, parts: Components | None, alpha: float, seeds_required: int, most_seeds: int = MOST_SEEDS
+) -> Pair:
+    """Adds how many seeds would settle an open pair, `most_seeds` at most, and the range that their number lies in.
 
     With so many, the difference exceeds its critical value by the margin that `POWER` asks for, at the level that
     Holm's correction leaves the open pairs. The range is of the differences in their interval of `RANGE_LEVEL`.
@@ -207,25 +210,25 @@ def project(pair: Pair, parts: Components | None, alpha: float, seeds_required: 
         return replace(pair, reason=reason)
     distance, fewest = abs(parts.mean), max(pair.seeds + 1, seeds_required)
     half = parts.central_half_width(RANGE_LEVEL)
-    needed = _seeds_needed(parts, distance, alpha, fewest, MOST_SEEDS)
-    least = _seeds_needed(parts, distance + half, alpha, fewest, needed or MOST_SEEDS)
-    most = _seeds_needed(parts, distance - half, alpha, needed, MOST_SEEDS) if needed else None
+    needed = _seeds_needed(parts, distance, alpha, fewest, most_seeds)
+    least = _seeds_needed(parts, distance + half, alpha, fewest, needed or most_seeds)
+    most = _seeds_needed(parts, distance - half, alpha, needed, most_seeds) if needed else None
     return replace(
         pair,
         seeds_needed=needed,
         seeds_range=(least, most) if least else None,
-        reason="" if needed else _why_no_number(parts, distance, alpha),
+        reason="" if needed else _why_no_number(parts, distance, alpha, most_seeds),
     )
 
 
-def _why_no_number(parts: Components, distance: float, alpha: float) -> str:
+def _why_no_number(parts: Components, distance: float, alpha: float, most_seeds: int) -> str:
     from scipy.special import ndtri
 
     if distance == 0.0:
         return EQUAL_MEANS
     limit = float(ndtri(1 - alpha / 2) + ndtri(POWER)) * math.sqrt(parts.lasting)
     too_few = TOO_FEW_ROWS if parts.pool_share else TOO_FEW_EXAMPLES
-    return too_few if distance <= limit else f"more than {MOST_SEEDS} seeds"
+    return too_few if distance <= limit else f"more than {most_seeds} seeds"
 
 
 def _seeds_needed(parts: Components, distance: float, alpha: float, fewest: int, most: int) -> int | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tuneoff.analysis.statistics.equivalence import equivalence
+from tuneoff.analysis.statistics.pairs import Pair
 from tuneoff.analysis.statistics.verdict import Verdict
 
 Ending = Literal["settled", "equivalent", "hopeless", "last look"]
@@ -114,9 +115,15 @@ def _ending(
         return "equivalent"
     if not most_seeds:
         return "last look"
-    if margin is None and all(pair.seeds_range is None or pair.seeds_range[0] > most_seeds for pair in unsettled):
+    if margin is None and not any(_may_settle(pair, most_seeds) for pair in unsettled):
         return "hopeless"
     return None
+
+
+def _may_settle(pair: Pair, most_seeds: int) -> bool:
+    """Returns whether so many seeds might tell a pair apart; of one that has a single seed in common nothing is known
+    yet."""
+    return pair.seeds == 1 or (pair.seeds_range is not None and pair.seeds_range[0] <= most_seeds)
 
 
 def _beaten_by(verdict: Verdict, label: str) -> str | None:

@@ -11,7 +11,16 @@ from tuneoff.analysis.statistics.crossed import Components
 from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, estimate
 from tuneoff.analysis.statistics.moderated import moderate
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
-from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Direction, Pair, bound, compare, decide, project
+from tuneoff.analysis.statistics.pairs import (
+    MOST_SEEDS,
+    SEEDS_REQUIRED,
+    Direction,
+    Pair,
+    bound,
+    compare,
+    decide,
+    project,
+)
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
 from tuneoff.analysis.statistics.sequential import Looks
@@ -100,10 +109,12 @@ def verdict(
     alpha = (1 - level) / max(open_count, 1)
     if looks is not None:
         alpha = looks.nominal(alpha, len(looks.counts))
+    most_seeds = max(MOST_SEEDS, looks.counts[-1]) if looks is not None else MOST_SEEDS
     error = 2 * (1 - level) / max(len(ranked) - 1, 1)
     bounded = bound(decided, level, fraction, [_nominal(error, pair, looks) for pair, _ in decided])
     pairs = tuple(
-        project(pair, parts, alpha, seeds_required) for pair, (_, parts) in zip(bounded, decided, strict=True)
+        project(pair, parts, alpha, seeds_required, most_seeds)
+        for pair, (_, parts) in zip(bounded, decided, strict=True)
     )
     groups = _groups(ranked, pairs)
     estimates = tuple(estimate(sample, fraction=fraction, level=level) for sample in ranked)
@@ -144,17 +155,19 @@ def _decided(
     """Tests every pair and decides its relation; returns with each the parts of its error."""
     if looks is None:
         compared = _compared(ranked, direction)
-        p_values = [pair.p for pair, _ in compared]
+        telling = [pair for pair, _ in compared]
+        p_values = [pair.p for pair in telling]
     else:
-        compared, p_values = _compared_at_looks(ranked, direction, looks)
+        compared, p_values, telling = _compared_at_looks(ranked, direction, looks)
     corrected = iter(holm([p for p in p_values if p is not None]))
     decided = []
-    for (pair, parts), p in zip(compared, p_values, strict=True):
+    for (pair, parts), p, at_least_p in zip(compared, p_values, telling, strict=True):
         # Before its first look a pair is open, however many seeds it has.
         is_open = looks is not None and not looks.together(pair.first, pair.second)
         required = pair.seeds + 1 if is_open else seeds_required
         p_corrected = None if p is None else next(corrected)
-        decided.append((decide(pair, p_corrected, direction, 1 - level, required), parts))
+        first_better = ((at_least_p.difference or 0.0) > 0) == (direction == "higher")
+        decided.append((decide(pair, p_corrected, first_better, 1 - level, required), parts))
     return decided
 
 
@@ -166,10 +179,11 @@ def _compared(ranked: Sequence[Sample], direction: Direction) -> list[tuple[Pair
 
 def _compared_at_looks(
     ranked: Sequence[Sample], direction: Direction, looks: Looks
-) -> tuple[list[tuple[Pair, Components | None]], list[float | None]]:
-    """Compares every pair at each look that both had; returns it as it was at the last one, and the p-value over
-    all."""
+) -> tuple[list[tuple[Pair, Components | None]], list[float | None], list[Pair]]:
+    """Compares every pair at each look that both had; returns it as it was at the last one, the p-value over all, and
+    the pair as it was at the look that this is of, whose direction is what is claimed."""
     compared = _compared(ranked, direction)
+    telling = [pair for pair, _ in compared]
     p_values: list[float | None] = [None] * len(compared)
     for look in range(1, len(looks.counts) + 1):
         had = [index for index, (pair, _) in enumerate(compared) if looks.together(pair.first, pair.second) >= look]
@@ -179,10 +193,13 @@ def _compared_at_looks(
         at_look = _compared([looks.of(sample, look) or sample for sample in ranked], direction)
         for index in had:
             compared[index] = at_look[index]
-            p, before = at_look[index][0].p, p_values[index]
-            if p is not None:
-                p_values[index] = min(looks.sequential(p, look), 1.0 if before is None else before)
-    return compared, p_values
+            pair, before = at_look[index][0], p_values[index]
+            if pair.p is None:
+                continue
+            over_looks = looks.sequential(pair.p, look)
+            if before is None or over_looks <= before:
+                p_values[index], telling[index] = over_looks, pair
+    return compared, p_values, telling
 
 
 def _groups(ranked: Sequence[Sample], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...]:
