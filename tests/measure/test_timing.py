@@ -128,3 +128,12 @@ def test_a_phase_reads_the_clock_twice_and_makes_nothing(monkeypatch: pytest.Mon
             assert entered is None
         assert watch.phase("train_step") is phase
     assert readings == 200
+
+
+def test_what_another_trial_spent_counts_in_the_phase_and_in_the_whole() -> None:
+    watch = Stopwatch()
+    watch.add("data_wait", 1.0)
+    watch.add_found("tokenize", 2.0)
+    watch.add_found("prefix", 0.5)
+    assert watch.seconds == {"data_wait": 1.0, "tokenize": 2.0, "prefix": 0.5}
+    assert watch.added_seconds == 2.5

@@ -22,6 +22,7 @@ from tuneoff.records.forecast import (
     StudyForecast,
     corrected,
     predictions_size,
+    recorded_seconds,
     study_forecast,
     upgraded,
 )
@@ -51,6 +52,28 @@ def test_what_is_kept_is_computed_by_one_trial_of_an_arm() -> None:
     made = arms(lora=arm_forecast("lora", kept_seconds={"train": 3.0, "test": 1.0}))
     total = study_forecast(made, ["lora", "full", "lora", "lora"]).total_seconds
     assert total == pytest.approx(4 * 15 - 2 * 4)
+
+
+def test_tokens_are_made_once_for_the_trials_of_a_search() -> None:
+    search_seconds = {"tokenize": 2.0, "train": 3.0}
+    shared, own = (
+        arms(lora=arm_forecast("lora", search_seconds=search_seconds, kept_seconds=kept))
+        for kept in ({"tokenize": 4.0}, {})
+    )
+    assert study_forecast(own, [], ["lora"] * 3).total_seconds == pytest.approx(3 * 5)
+    assert study_forecast(shared, [], ["lora"] * 3).total_seconds == pytest.approx(3 * 5 - 2 * 2)
+
+
+def test_records_count_what_a_trial_finds_and_the_run_does_not() -> None:
+    seconds = {"tokenize": 4.0, "train": 4.0, "test": 2.0, "inference": 1.0}
+    kept = {"tokenize": 4.0, "train": 1.0, "test": 1.0}
+    arm = arm_forecast("head", seconds=seconds, kept_seconds=kept, search_seconds={"tokenize": 2.0, "train": 3.0})
+    assert study_forecast({"head": arm}, ["head"] * 3, ["head"] * 2, untimed=["head"] * 2).total_seconds == (
+        pytest.approx(3 * 11 - 2 * 6 - 2 + 2 * 5 - 2)
+    )
+    assert recorded_seconds(arm, 1, 2, [1.0, 1.0]) == pytest.approx(3 * 11 - 2 - 2 + 2 * 5)
+    assert recorded_seconds(arm_forecast("full", seconds={}), 1, 0) is None
+    assert recorded_seconds(arm_forecast("full"), 1, 0, [1.0]) is None
 
 
 def test_a_trial_that_does_not_time_the_model_takes_less() -> None:
@@ -190,7 +213,8 @@ def test_each_part_of_training_is_corrected_by_its_own_error() -> None:
 def test_what_frozen_blocks_give_is_paid_by_a_share_of_the_trials() -> None:
     arm = arm_forecast("head", kept_seconds={"train": 4.0, "test": 1.0})
     assert arm.mean_trial_seconds(1.0) == arm.trial_seconds == 15.0
-    assert arm.mean_trial_seconds(0.2) == pytest.approx(11.0)
+    # What a record counts of other trials, it counts in full.
+    assert arm.mean_trial_seconds(0.2) == pytest.approx(15.0 - 0.8)
     assert arm_forecast("head", seconds={}).mean_trial_seconds(1.0) is None
 
 

@@ -54,8 +54,8 @@ class ForecastArm(Frozen):
     peak_memory_bytes: PredictedFigure = Field(description="peak while training")
     train_seconds: PredictedFigure = Field(description="training steps and their data waits")
     total_seconds: PredictedFigure = Field(
-        description="the whole trial; what frozen blocks give is computed by one trial of an arm and counts for each "
-        "as a part of it"
+        description="the whole trial; what frozen blocks give for validation and test is computed by one trial of an "
+        "arm and counts for each as a part of it"
     )
 
 

@@ -28,6 +28,9 @@ class Stopwatch:
     Args:
         synchronise: waits until the device has done all queued work (`torch.cuda.synchronize`); None on CPU.
         device_phases: phases at whose end, or suspension, `synchronise` is called.
+
+    Attributes:
+        added_seconds: what other trials spent and `add_found` added.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Stopwatch:
         self._synchronise = synchronise
         self._device_phases = frozenset(device_phases) if synchronise else frozenset()
         self._seconds: dict[str, float] = {}
+        self.added_seconds = 0.0
         self._running: list[str] = []
         self._since = 0.0
         self._phases: dict[str, _Phase] = {}
@@ -73,6 +77,12 @@ class Stopwatch:
     def add(self, name: str, seconds: float) -> None:
         """Adds seconds to a phase that were spent elsewhere."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def add_found(self, name: str, seconds: float) -> None:
+        """Adds seconds to a phase that another trial spent, and whose outcome was found. They count in the whole trial
+        too, so that it costs the same whichever trial came first."""
+        self.added_seconds += seconds
+        self.add(name, seconds)
 
     def set(self, seconds: Mapping[str, float]) -> None:
         """Sets the seconds of phases, none of which runs now: those of a trial that continues."""

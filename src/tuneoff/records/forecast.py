@@ -21,6 +21,8 @@ from tuneoff.records.record import Prediction
 FORECAST_VERSION = 2
 TOO_SHORT_SECONDS = 0.1
 """An estimated phase shorter than this gets no factor: its error is a constant overhead."""
+CHARGED = ("tokenize", "train")
+"""Phases of which a trial's record counts what it finds as well, with the seconds that another trial took for it."""
 
 How = Literal["profile", "estimate"]
 
@@ -120,7 +122,8 @@ class ArmForecast(Frozen):
     kept_seconds: dict[str, float] = Field(
         default_factory=dict,
         description="the part of `seconds` that computes what the arm's other trials of a run find: tokens "
-        "(`tokenize`), what frozen blocks give (`train`, `validation`, `test`); empty where nothing is kept",
+        "(`tokenize`; not where every seed has rows of its own), what frozen blocks give (`train`, `validation`, "
+        "`test`); empty where nothing is kept",
     )
     stored_bytes: int | None = Field(None, description="what a trial keeps beside the base model")
     predictions_bytes: int | None = Field(None, description="predictions that a final trial keeps")
@@ -158,10 +161,15 @@ class ArmForecast(Frozen):
         return 3 * (self.memory.get("gradients", 0) + self.memory.get("optimizer", 0))
 
     def mean_trial_seconds(self, share: float) -> float | None:
-        """Returns the mean seconds of final trials of which this share computes what the others find; None where the
-        phases are not known."""
+        """Returns the mean seconds that the records of final trials tell of which this share computes what the others
+        find; None where the phases are not known. Tokens and training rows count in full in every record."""
         seconds = self.trial_seconds
-        return None if seconds is None else seconds - (1 - share) * sum(self.kept_seconds.values())
+        return None if seconds is None else seconds - (1 - share) * self._evaluation_seconds
+
+    @property
+    def _evaluation_seconds(self) -> float:
+        """Returns the part of what is kept that no other trial's record counts."""
+        return sum(self.kept_seconds.values()) - sum(self.kept_seconds.get(phase, 0.0) for phase in CHARGED)
 
     def search_trial_seconds(self, share: float = 1.0) -> float:
         """Returns the seconds of a trial of the search that takes this share of the steps; 0 where the arm is not
@@ -295,6 +303,23 @@ def _factor(name: str, estimated: Mapping[str, float], profiled: Mapping[str, fl
     return profiled[name] / estimated[name] if estimated.get(name) and name in profiled else otherwise
 
 
+def recorded_seconds(arm: ArmForecast, timed: int, untimed: int, search_shares: Sequence[float] = ()) -> float | None:
+    """Sums what the records of an arm's trials will tell: each as if it had computed what it finds (see `CHARGED`), so
+    more than the run takes; None where its times are not known.
+
+    Args:
+        arm: its forecast.
+        timed, untimed: how many final trials time the trained model, and how many do not.
+        search_shares: for each trial of its search, its share of the steps of the forecast.
+    """
+    count = timed + untimed
+    mean = arm.mean_trial_seconds(1 / count) if count else 0.0
+    if mean is None or (search_shares and not arm.search_seconds):
+        return None
+    search = sum(map(arm.search_trial_seconds, search_shares))
+    return count * mean - untimed * arm.seconds.get("inference", 0.0) + search
+
+
 def study_forecast(
     arms: Mapping[str, ArmForecast],
     final: Sequence[str],
@@ -305,7 +330,8 @@ def study_forecast(
     keep_weights: bool = True,
     memory_limit_bytes: int | None = None,
 ) -> StudyForecast:
-    """Adds up the arms. What frozen blocks give is computed once for all trials of an arm.
+    """Adds up the arms. What frozen blocks give is computed once for all trials of an arm, and so are tokens, once for
+    those of its search.
 
     Args:
         arms: label -> forecast of one of its trials.
@@ -327,6 +353,9 @@ def study_forecast(
         counts = Counter(final)
         total -= sum((count - 1) * sum(arms[label].kept_seconds.values()) for label, count in counts.items())
         total -= sum(arms[label].seconds.get("inference", 0.0) for label in untimed)
+        for label, count in Counter(search).items():
+            if "tokenize" in arms[label].kept_seconds:
+                total -= (count - 1) * arms[label].search_seconds.get("tokenize", 0.0)
         shares = search_shares or [1.0] * len(search)
         total += sum(arms[label].search_trial_seconds(share) for label, share in zip(search, shares, strict=True))
     sizes = {label: _kept_bytes(arms[label], keep_weights) for label in final}

@@ -84,7 +84,9 @@ class Timing(Frozen):
     )
     load_seconds: float | None = Field(None, description="reading data and weights, attaching the method")
     tokenize_seconds: float | None = Field(
-        None, description="text to token ids, or reading those of an earlier trial of the run"
+        None,
+        description="text to token ids; those that another trial of the run made count with the seconds that it took "
+        "there",
     )
     preflight_seconds: float | None = Field(None, description="checks before training")
     train_step_seconds: float | None = Field(None, description="forward, backward, optimizer")
@@ -110,7 +112,11 @@ class Timing(Frozen):
         description="one optimizer step with its data wait: median over the steps after the first ones; null "
         "where there are no more",
     )
-    total_seconds: float | None = Field(None, description="the whole trial from its process's start")
+    total_seconds: float | None = Field(
+        None,
+        description="the whole trial from its process's start, with what `tokenize_seconds` and `prefix_seconds` count "
+        "of other trials of the run",
+    )
 
 
 class PhaseMemory(Frozen):

@@ -16,7 +16,7 @@ from tuneoff import registry
 from tuneoff.config.spec import PricesSpec, TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
-from tuneoff.records.forecast import ArmForecast, How, StudyForecast, corrected, study_forecast
+from tuneoff.records.forecast import ArmForecast, How, StudyForecast, corrected, recorded_seconds, study_forecast
 from tuneoff.search.racing import EXPECTED_SHARE
 from tuneoff.store import StudyStore
 from tuneoff.study.forecast_money import with_money
@@ -113,8 +113,13 @@ class ToCome:
             self.prices,
             {trial.label: trial.devices for trial in self.final},
             search_seconds,
-            {label: self.only([label])._sum(arms).total_seconds for label in self.labels},
+            {label: self.only([label])._recorded_seconds(arms[label]) for label in self.labels},
         )
+
+    def _recorded_seconds(self, arm: ArmForecast) -> float | None:
+        """Returns the seconds that the records of these trials, all of one arm, will tell."""
+        timed = sum(trial.times_inference for trial in self.final)
+        return recorded_seconds(arm, timed, len(self.final) - timed, self.search_shares)
 
     def _sum(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
         searched = self.only(self.labels)

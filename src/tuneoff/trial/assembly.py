@@ -206,7 +206,8 @@ def tokenize(
 ) -> dict[str, list[Features]]:
     """Encodes the examples of every split, with the solved examples that the method shows.
 
-    Without such examples, they are the same for all trials of a run on the same rows: its first trial encodes them.
+    Without such examples, they are the same for all trials of a run on the same rows: its first trial encodes them. The
+    seconds that this took there count in every trial.
 
     Raises:
         DataError, UnsupportedModel: if they cannot be encoded for the task or the model.
@@ -220,7 +221,8 @@ def tokenize(
             for split, rows in data.splits.items()
         }
 
-    features = tokens.shared(None if solved_examples else _tokens_file(context, data, base), encode)
+    features, earlier_seconds = tokens.shared(None if solved_examples else _tokens_file(context, data, base), encode)
+    context.phases.watch.add_found("tokenize", earlier_seconds)
     check_tokens(chain(*features.values()), loaded.tokenizer, loaded.model.config, spec.model.source)
     return features
 

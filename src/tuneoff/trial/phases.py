@@ -49,11 +49,13 @@ class PhasesState(Frozen):
         seconds: of those of training.
         peaks: of memory, of all phases.
         sums: of what the trial and others used while it trained.
+        added_seconds: those of the phases that were spent in other trials.
     """
 
     seconds: dict[str, float]
     peaks: dict[str, PhaseMemory]
     sums: PhaseSums
+    added_seconds: float = 0.0
 
 
 class Phases:
@@ -90,11 +92,13 @@ class Phases:
             seconds={name: seconds[name] for name in RESUMED if name in seconds},
             peaks=self.meter.phases,
             sums=self.sampler.sums("train"),
+            added_seconds=self.watch.added_seconds,
         )
 
     def restore(self, state: PhasesState) -> None:
         """Continues from what an earlier process took. Its seconds replace those of what was done again here."""
         self.watch.set({**dict.fromkeys(RESUMED & self.watch.seconds.keys(), 0.0), **state.seconds})
+        self.watch.added_seconds = state.added_seconds
         self.meter.include(state.peaks)
         self.sampler.include(state.sums, "train")
 

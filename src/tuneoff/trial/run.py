@@ -183,7 +183,10 @@ def seal(
         environment.describe(
             str(context.device), torch.get_num_threads(), commit=begun.commit, release_memory=begun.released
         ),
-        total_seconds=results.continuation.seconds + time.perf_counter() - begun.started,
+        total_seconds=results.continuation.seconds
+        + time.perf_counter()
+        - begun.started
+        + context.phases.watch.added_seconds,
         findings=(*begun.findings, *place.tracker_findings()),
         kept_files=place.weight_checksums() if context.ranks.is_main else {},
     )

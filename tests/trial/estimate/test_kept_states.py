@@ -96,6 +96,13 @@ def test_frozen_blocks_are_paid_once(profile: bool, bert_folder: Path, news_csv:
     assert arm.search_seconds["train"] == pytest.approx(arm.seconds["train"] - arm.kept_seconds["train"], rel=0.1)
 
 
+def test_seeds_with_rows_of_their_own_share_no_tokens(bert_folder: Path, news_csv: Path) -> None:
+    own_rows = trial(bert_folder, news_csv, "lora", protocol={"splits": "per_seed"})
+    shared, own = forecast_of(trial(bert_folder, news_csv, "lora")), forecast_of(own_rows)
+    assert shared.kept_seconds.keys() == {"tokenize"}
+    assert own.kept_seconds == {}
+
+
 def test_training_takes_the_memory_of_the_frozen_blocks_where_that_is_more(bert_folder: Path, news_csv: Path) -> None:
     many, few = (
         forecast_of(trial(bert_folder, news_csv, "head", protocol={"evaluation_batch_size": size})) for size in (32, 1)

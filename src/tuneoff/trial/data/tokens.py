@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,10 +18,14 @@ from tuneoff.interfaces import Features
 from tuneoff.store import write_atomically
 
 SplitFeatures = dict[str, list[Features]]
+_SECONDS = "seconds"
 
 
-def shared(path: Path | None, encode: Callable[[], SplitFeatures]) -> SplitFeatures:
+def shared(path: Path | None, encode: Callable[[], SplitFeatures]) -> tuple[SplitFeatures, float]:
     """Returns the tokens of every split: from the file where an earlier trial left them there, else what `encode` says.
+
+    The second value is how many seconds longer than reading the tokens it took the earlier trial to make them; 0 where
+    they are made here. With these seconds a trial costs the same whether it finds its tokens or not.
 
     Args:
         path: the file, whose name tells apart all that the tokens depend on; None: nothing is shared.
@@ -30,22 +35,26 @@ def shared(path: Path | None, encode: Callable[[], SplitFeatures]) -> SplitFeatu
         TuneoffError: whatever `encode` raises.
     """
     if path is None:
-        return encode()
+        return encode(), 0.0
+    started = time.perf_counter()
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return read(path)
+        features, seconds = read(path)
+        return features, seconds - (time.perf_counter() - started)
+    started = time.perf_counter()
     features = encode()
     with suppress(StoreError):
-        write(path, features)
-    return features
+        write(path, features, time.perf_counter() - started)
+    return features, 0.0
 
 
-def write(path: Path, features: Mapping[str, Sequence[Features]]) -> None:
-    """Writes the tokens of every split; writes nothing where some are of another kind.
+def write(path: Path, features: Mapping[str, Sequence[Features]], seconds: float) -> None:
+    """Writes the tokens of every split, and the seconds that making them took; writes nothing where some are of another
+    kind.
 
     Raises:
         StoreError: if the file cannot be written.
     """
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {_SECONDS: np.array(seconds)}
     for split, examples in features.items():
         if any(type(example) is not Features for example in examples):
             return
@@ -65,18 +74,18 @@ def write(path: Path, features: Mapping[str, Sequence[Features]]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read(path: Path) -> SplitFeatures:
-    """Reads the tokens of every split.
+def read(path: Path) -> tuple[SplitFeatures, float]:
+    """Reads the tokens of every split, and the seconds that making them took.
 
     Raises:
         OSError: if there is no such file.
         ValueError, KeyError, EOFError, BadZipFile: if it is damaged.
     """
     with np.load(path, allow_pickle=False) as arrays:
-        splits = dict.fromkeys(name.split("/")[0] for name in arrays.files)
+        splits = dict.fromkeys(name.split("/")[0] for name in arrays.files if name != _SECONDS)
         if not splits:
             raise ValueError("the file has no splits")
-        return {split: _examples(split, arrays) for split in splits}
+        return {split: _examples(split, arrays) for split in splits}, float(arrays[_SECONDS])
 
 
 def _examples(split: str, arrays: Mapping[str, Any]) -> list[Features]:

@@ -114,7 +114,9 @@ def phase_seconds(
     seconds |= {split: seconds[split] + kept[split] for split in kept}
     if kept:
         parts["frozen"] = kept["train"]
-    if spec.execution.engine == "fast" and not registry.methods()[spec.method].create(spec.options).demonstrations:
+    # Of each seed the rows are others, and so are their tokens.
+    shares_rows = spec.execution.engine == "fast" and spec.protocol.splits == "fixed"
+    if shares_rows and not registry.methods()[spec.method].create(spec.options).demonstrations:
         kept["tokenize"] = startup["tokenize"]
     seconds["inference"] = evaluations.inference(sum(seconds.values()))
     search = counts.request.search

@@ -188,7 +188,7 @@ class Trainer:
             return
         with self.phases.memory("train"), self.progress.measuring(), self.phases.clock("prefix"):
             earlier_seconds = self.runner.fill_prefix(self.features)
-        self.phases.watch.add("prefix", earlier_seconds)
+        self.phases.watch.add_found("prefix", earlier_seconds)
 
     def train_until(self, pauses: Callable[[int], bool]) -> None:
         """Does optimizer steps until validation is due, or until `pauses` says so of a step that was done."""
