@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from race_helpers import LEVELS, Racer
-from record_helpers import World, small_study
+from record_helpers import World, failed, small_study
 from tuneoff.config.spec import StudySpec
 from tuneoff.planning.loading import narrow
 from tuneoff.planning.plan import plan, question
@@ -84,6 +84,55 @@ def test_a_trial_that_fails_holds_up_no_look(tmp_path: Path) -> None:
     assert report.race is not None
     assert report.race.ending == "last look"
     assert "head" in report.race.looks[0].beaten or "head" in report.race.looks[0].arms
+
+
+def test_a_seed_that_diverged_is_not_trained_again_and_one_that_ran_out_of_memory_is(tmp_path: Path) -> None:
+    world = World(LEVELS, test_rows=120, fail={("head", 2): Status.OUT_OF_MEMORY, ("full", 3): Status.DIVERGED})
+    for study in (racing(margin=0.001), narrow(small_study(*LEVELS), seeds=6)):
+        folder = tmp_path / ("race" if study.protocol.race else "fixed")
+        run(study, folder, Racer(world=world))
+        again = run(study, folder, Racer(world=world))
+        assert [(trial.label, trial.seed) for trial in again.ran] == [("head", 2)]
+
+
+def test_a_race_keeps_its_looks_while_a_trial_that_failed_is_run_again(tmp_path: Path) -> None:
+    world = World(LEVELS, test_rows=120, fail={("head", 2): Status.OUT_OF_MEMORY})
+    run(racing(margin=0.001), tmp_path / "s", Racer(world=world))
+    store = StudyStore.open(tmp_path / "s")
+    before = build(store).race
+    (failed_trial,) = (trial for trial in plan(racing()) if (trial.label, trial.seed) == ("head", 2))
+    place = store.trial(failed_trial.id)
+    place.begin_attempt()
+    assert build(store).race == before
+    place.write_record(failed(failed_trial, Status.CANCELLED))
+    assert build(store).race == before
+    place.begin_attempt()
+    place.write_record(failed(failed_trial, Status.CANCELLED))
+    assert build(store).race == before, "whichever attempt it was"
+
+
+def test_a_trial_that_was_only_interrupted_has_had_no_look(tmp_path: Path) -> None:
+    run(racing(), tmp_path / "s", Racer(stop_after=20))
+    store = StudyStore.open(tmp_path / "s")
+    open_trials = [
+        trial for trial in plan(racing()) if trial.id in store.trial_ids() and not store.trial(trial.id).record()
+    ]
+    for trial in open_trials:
+        store.trial(trial.id).write_record(failed(trial, Status.CANCELLED))
+        store.trial(trial.id).begin_attempt()
+    race = build(store).race
+    assert race is None or not race.looks
+
+
+def test_a_study_with_a_failed_seed_has_been_looked_at(tmp_path: Path) -> None:
+    for status in (Status.DIVERGED, Status.OUT_OF_MEMORY):
+        world = World(LEVELS, test_rows=120, fail={("full", 3): status})
+        small = small_study("lora", "full")
+        folder = tmp_path / status.value
+        run(narrow(small, seeds=6), folder, Racer(world=world))
+        run(narrow(small, seeds=8), folder, Racer(world=world))
+        assert [look["seeds"] for look in StudyStore.open(folder).looks()] == [6, 8]
+        assert warned(folder)
 
 
 def warned(folder: Path) -> bool:

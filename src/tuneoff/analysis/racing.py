@@ -21,8 +21,12 @@ def follow(results: Results, judge: Callable[[Looks], Verdict | None]) -> Race |
     if spec is None:
         return None
     seeds, counts = results.study.protocol.seeds, looks(spec)
+    ended = {record.spec.id for record in results.records if record.status is not Status.CANCELLED}
+    open_trials = {trial.id for arm in results.arms for trial in arm.trials} - ended - results.left_out.keys()
+    # A look that was taken without the score of a trial stays when the trial is run again and has not ended yet.
+    repeated = {trial_id for trial_id in open_trials if results.store.trial(trial_id).has_failed_before()}
     recorded = {
-        arm.label: {record.spec.seed for record in arm.records if record.status is not Status.CANCELLED}
+        arm.label: {trial.seed for trial in arm.trials if trial.id in ended or trial.id in repeated}
         for arm in results.arms
     }
 

@@ -39,8 +39,6 @@ SEARCH_VERSION = 2
 
 FORMER_RULES = "an earlier version of tuneoff"
 """What suggested trials whose specification does not tell it."""
-ANSWERS = frozenset({Status.COMPLETED, Status.DIVERGED})
-"""Statuses that are outcomes of the configuration; a trial that ended in any other way is run again by the next run."""
 EDGES = {-1: "lower", 1: "upper"}
 
 
@@ -108,11 +106,7 @@ class Search:
     def missing(self) -> list[TrialSpec]:
         """Returns the trials to run of the first round that lacks some; none where the search is over."""
         for trials in self.rounds():
-            records = [self.store.trial(trial.id).intact_record() for trial in trials]
-            missing = [
-                t for t, record in zip(trials, records, strict=True) if record is None or record.status not in ANSWERS
-            ]
-            if missing:
+            if missing := [trial for trial in trials if self.store.trial(trial.id).answer() is None]:
                 return missing
         return []
 

@@ -29,8 +29,14 @@ class Status(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Tells whether the trial has a result that a re-run keeps (a re-run repeats all others)."""
+        """Tells whether the trial has the result that was asked for."""
         return self is Status.COMPLETED
+
+    @property
+    def is_answer(self) -> bool:
+        """Tells whether it is an outcome of the configuration, which a re-run keeps: to train again would diverge
+        again. A trial that ended in any other way is run again."""
+        return self in {Status.COMPLETED, Status.DIVERGED}
 
 
 Direction = Literal["higher", "lower"]

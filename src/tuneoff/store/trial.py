@@ -66,9 +66,8 @@ def difference(first: TrialRecord, second: TrialRecord) -> str:
 
 
 def needs_checkpoints(record: TrialRecord | None) -> bool:
-    """Tells whether a trial with this record would continue from its checkpoints: it is not finished, nor did it
-    diverge, as it would do again."""
-    return record is None or not (record.status.finished or record.status is Status.DIVERGED)
+    """Tells whether a trial with this record would be run again, and continue from its checkpoints."""
+    return record is None or not record.status.is_answer
 
 
 class TrialStore(TrialLog):
@@ -271,6 +270,20 @@ class TrialStore(TrialLog):
         None."""
         record = self.intact_record()
         return record if record is not None and record.status.finished else None
+
+    def answer(self) -> TrialRecord | None:
+        """Returns the trial's result where it is undamaged and one that a re-run keeps; else None."""
+        record = self.intact_record()
+        return record if record is not None and record.status.is_answer else None
+
+    def has_failed_before(self) -> bool:
+        """Tells whether an earlier attempt, which was set aside to run the trial again, had ended without a score."""
+        for path in (self.folder / "attempts").glob(f"*/{self.record_path.name}"):
+            with suppress(StoreError):
+                status = upgraded(unsealed(path, read_json(path), hint=DAMAGED)).get("status")
+                if status not in {Status.COMPLETED, Status.CANCELLED}:
+                    return True
+        return False
 
     def weight_checksums(self) -> dict[str, str]:
         """Returns the files of the trained weights, by their paths in `weights/`, with their SHA-256."""

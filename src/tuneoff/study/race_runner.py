@@ -9,6 +9,7 @@ from dataclasses import replace
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Asked, gather
 from tuneoff.config.spec import StudySpec, TrialSpec
+from tuneoff.records.record import Status
 from tuneoff.search.racing import looks
 from tuneoff.store import StudyStore
 
@@ -49,11 +50,17 @@ def rounds(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> 
 def outstanding(
     study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]
 ) -> tuple[list[TrialSpec], list[TrialSpec]]:
-    """Returns the trials that have no finished record: of the first round that lacks some, and of all rounds that may
+    """Returns the trials that a run would run: of the first round that lacks some, and of all rounds that may
     follow, its own among them."""
-    missing = {trial.id for trial in trials if store.trial(trial.id).finished_record() is None}
+    missing = {trial.id for trial in trials if store.trial(trial.id).answer() is None}
     for batch in rounds(study, store, trials):
         if due := [trial for trial in batch if trial.id in missing]:
             labels = {trial.label for trial in batch}
             return due, [trial for trial in trials if trial.id in missing and trial.label in labels]
     return [], []
+
+
+def all_tried(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> bool:
+    """Returns whether every trial that is due has ended, whatever became of it: then the study can be looked at."""
+    records = (store.trial(trial.id).intact_record() for batch in rounds(study, store, trials) for trial in batch)
+    return all(record is not None and record.status is not Status.CANCELLED for record in records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tuneoff.analysis.search_rounds import ANSWERS, Search, search_data
+from tuneoff.analysis.search_rounds import Search, search_data
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener
@@ -63,8 +63,7 @@ class SearchRunner(Search):
                 self.store.adopt(self._whole, trials, relatives)
                 open_trials = []
                 for trial in trials:
-                    record = self.store.trial(trial.id).intact_record()
-                    if record is not None and record.status in ANSWERS:
+                    if (record := self.store.trial(trial.id).answer()) is not None:
                         executor.skip(trial, record, listener)
                     else:
                         open_trials.append(trial)

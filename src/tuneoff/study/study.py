@@ -131,7 +131,7 @@ class Study:
         return race_runner.first_round(self.spec, trials)
 
     def unfinished(self) -> list[TrialSpec]:
-        """Returns the final trials that are due and have no finished record: those of a race's next look, or all."""
+        """Returns the final trials that the same run would run: those of a race's next look, or all."""
         trials = self.plan()
         return race_runner.outstanding(self.spec, self._store(), trials)[0]
 
@@ -363,7 +363,7 @@ class Study:
             if clock is not None:
                 self.out_of_time = clock.spent
                 clock.keep()
-            if not race_runner.outstanding(self.spec, folder_store, trials)[0]:
+            if race_runner.all_tried(self.spec, folder_store, trials):
                 folder_store.note_look(self.spec, relatives)
             outlets.artifacts(self.report)
 
@@ -381,7 +381,7 @@ class Study:
         """Runs the final trials, round by round, as far as the budget goes."""
         others = search.others()
         for batch in race_runner.rounds(self.spec, store, trials):
-            due = [trial for trial in batch if store.trial(trial.id).finished_record() is None]
+            due = [trial for trial in batch if store.trial(trial.id).answer() is None]
             if clock is not None and due and not clock.fits(due):
                 return
             StudyStore.create(store.root, self.spec, [*batch, *others])
@@ -397,18 +397,22 @@ class Study:
         executor: Executor,
         listener: Listener,
     ) -> None:
-        """Runs the trials, except those whose search found nothing: these get a record that says so."""
-        hopeless_trials = []
+        """Runs the trials, except those that diverged before, and those whose search found nothing: these get a record
+        that says so."""
+        ended = []
         for trial in trials:
-            reason = for_trial(hopeless, trial.label, trial.seed)
-            if reason is None or store.trial(trial.id).finished_record() is not None:
+            reason, answer = for_trial(hopeless, trial.label, trial.seed), store.trial(trial.id).answer()
+            if answer is not None and not answer.status.finished:
+                executor.skip(trial, answer, listener)
+                ended.append(trial)
+            if reason is None or answer is not None:
                 continue
-            hopeless_trials.append(trial)
+            ended.append(trial)
             record = TrialRecord(spec=trial, status=Status.FAILED, cause=reason)
             store.trial(trial.id).begin_attempt()
             store.trial(trial.id).write_record(record)
             listener(Progress("ended", trial, record=record))
-        executor.run(store, [trial for trial in trials if trial not in hopeless_trials], listener)
+        executor.run(store, [trial for trial in trials if trial not in ended], listener)
 
     def records(self) -> list[TrialRecord]:
         """Returns the records of the arms and seeds asked for, without those of the search.
@@ -644,13 +648,13 @@ def _search_to_come(spec: StudySpec, search: SearchRunners) -> list[TrialSpec]:
 def _repeat_changed(
     store: StudyStore, trials: Iterable[TrialSpec], inspection: Inspection, listener: Listener
 ) -> list[TrialSpec]:
-    """Sets aside finished trials that loaded something else than is there now, and returns them.
+    """Sets aside results that loaded something else than is there now, and returns them.
 
     What is no part of their ids is meant: rows and weights of a hub, whose names stay while they move on.
     """
     changed = []
     for trial in trials:
-        record = store.trial(trial.id).finished_record()
+        record = store.trial(trial.id).answer()
         if record is None or record.spec.fingerprints is None:
             continue
         if any(inspection.contents.get(name, content) != content for name, content in record.contents.items()):

@@ -270,6 +270,7 @@ def test_failed_trial_is_exit_code_1_with_the_report_written(
     assert "full seed 0: diverged after" in shown.err
     assert "the loss is not finite at step 3" in shown.err
     assert Path("results/report/report.md").is_file()
+    assert main(["run", str(small_study), "--out", "results"]) == 1, "what diverged is not run again, and still failed"
 
 
 def test_interrupt_keeps_what_is_finished_and_says_how_to_go_on(

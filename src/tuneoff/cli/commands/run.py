@@ -84,8 +84,9 @@ def run_command(
             if not _train(opened, out, state, stream, profile=not no_profile):
                 stream.send(events.study_ended("interrupted"))
                 return
-            # A race that ran out of time failed at nothing.
-            if not opened.out_of_time and opened.unfinished():
+            failed = any(not record.status.finished for record in opened.records() if record.status != "cancelled")
+            # What a budget of time has left to do is no failure.
+            if failed or (not opened.out_of_time and opened.unfinished()):
                 state.exit_code = TRIAL_FAILED
             _tell(opened, stream, state)
         except Exception as error:
