@@ -185,6 +185,12 @@ def test_conversations_that_cannot_be_learned_are_refused_with_their_row(chat: A
     assert "row 2" in caught.value.message
 
 
+def test_an_instructions_input_that_is_no_unicode_is_refused_with_its_row() -> None:
+    table = rows(instruction=["Add.", "Add."], input=["1", "\ud800"], output=["2", "3"])
+    with pytest.raises(DataError, match=r"chats.jsonl row 2 holds text that is not valid Unicode"):
+        examples(Instruction({}), table)
+
+
 def test_other_spellings_and_parts_of_text_are_read() -> None:
     sharegpt = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}, {"from": "human", "value": "bye"}]
     parts = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "content": "ho"}]

@@ -54,6 +54,14 @@ def test_words_and_tags_are_read(text: Any, tags: Any, expected: list[str], targ
     assert example.target == target
 
 
+@pytest.mark.parametrize(
+    ("text", "tags"), [(["half \ud800", "b"], ["O", "O"]), (["a", "b"], ["O", "\ud800"]), ("['\\ud800', 'b']", "O O")]
+)
+def test_text_that_is_no_unicode_is_refused_with_its_row(text: Any, tags: Any) -> None:
+    with pytest.raises(DataError, match=r"rows.jsonl row 1 holds text that is not valid Unicode"):
+        read(text, tags)
+
+
 def test_numbers_of_tags_are_named_by_the_source_and_by_the_options() -> None:
     assert read(["a", "b"], [1, 0], class_names={"tags": ("O", "B-x")}).target == "B-x O"
     assert read(["a", "b"], [1, 0], {"labels": ["O", "B-y"]}).target == "B-y O"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.errors import DataError, did_you_mean, listed
-from tuneoff.interfaces import ColumnRole, Rows, has_lone_surrogate, is_missing
+from tuneoff.interfaces import ColumnRole, Example, Rows, has_lone_surrogate, is_missing
 from tuneoff.tasks._cells import refuse_chat, refuse_pictures, refuse_preferences, require_plain
 
 
@@ -100,6 +100,18 @@ def require_filled(rows: Rows, columns: Mapping[str, str], split: str) -> None:
                 f"the first is {rows.place(empty[0])}",
                 hint=f"Remove those rows or fill in column {column!r}; in a study task.missing: skip leaves them out.",
             )
+
+
+def require_unicode(examples: list[Example]) -> list[Example]:
+    """Returns the examples, for a task that makes them of cells that `require_cells` does not take, such as lists.
+
+    Raises:
+        DataError: for the first with text that is not valid Unicode.
+    """
+    broken = next((e for e in examples if any(map(has_lone_surrogate, (e.text, e.text_pair, e.target)))), None)
+    if broken is not None:
+        raise DataError(f"{broken.place} holds text that is not valid Unicode")
+    return examples
 
 
 def _first_index(values: Sequence[Any], wanted: Any) -> int | None:

@@ -11,7 +11,7 @@ from tuneoff.errors import DataError
 from tuneoff.interfaces import ColumnRole, Example, Rows, TaskOptions, is_missing
 from tuneoff.tasks._cells import require_plain
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
-from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
+from tuneoff.tasks._rows import choose_columns, require_cells, require_columns, require_unicode
 
 OUTPUT_NAMES = ("output", "response", "completion", "answer")
 
@@ -66,7 +66,7 @@ class Instruction(Conversation):
             require_plain(rows, {"input": columns["input"]})
             inputs = rows.columns[columns["input"]]
         pairs = zip(rows.columns[columns["instruction"]], inputs, rows.columns[columns["output"]], strict=True)
-        return [
+        examples = [
             Example(
                 text=str(instruction).strip() + ("" if is_missing(given) else f"\n\n{str(given).strip()}"),
                 target=str(output).strip(),
@@ -75,6 +75,7 @@ class Instruction(Conversation):
             )
             for i, (instruction, given, output) in enumerate(pairs)
         ]
+        return require_unicode(examples)
 
 
 plugin = Instruction

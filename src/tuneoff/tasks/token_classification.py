@@ -30,7 +30,7 @@ from tuneoff.interfaces import (
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs
 from tuneoff.tasks._labels import kept_text
 from tuneoff.tasks._metrics import macro_f1, micro_f1, precision, recall
-from tuneoff.tasks._rows import choose_columns, require_columns, require_filled
+from tuneoff.tasks._rows import choose_columns, require_columns, require_filled, require_unicode
 from tuneoff.tasks._tags import (
     TaggedWords,
     entity_counts,
@@ -169,7 +169,7 @@ class TokenClassification(Task):
                 ) from None
             self._widened += words.widened
             examples.append(_example(words, index, rows.place(index)))
-        return examples
+        return require_unicode(examples)
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
         train = Counter(tag for example in splits["train"] for tag in example.target.split())
