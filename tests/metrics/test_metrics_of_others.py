@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,10 @@ def _exact(variant: str, target: str, output: str) -> float:
         ("#### 5", "", 0),
         ("no number", "no number", 0),
         ("#### 3", "1e999999999", 0),
+        ("#### 4", "option-4", 1),
+        ("#### 12", "between 10-12", 1),
+        ("#### 4", "f(3)-4", 1),
+        ("#### -4", "x = -4", 1),
     ],
 )
 def test_the_last_number_is_compared_as_a_number(target: str, output: str, equal: float) -> None:
@@ -154,11 +159,29 @@ def test_the_last_number_is_compared_as_a_number(target: str, output: str, equal
         ("(C)", "I think A is wrong. Answer: C", 1),
         ("A", "A dog is an animal", 0),
         ("D", "It must be D", 1),
+        ("B", "The answer is B, since option A is too small.", 1),
+        ("C", "Answer: C. Choice D would be right only if it rained.", 1),
+        ("C", "The  answer is\n\noption c, not option B", 1),
+        ("A", "The answer is a dog", 0),
+        ("A", "The answer is a.", 1),
+        ("A", "So option a is right", 1),
+        ("C", "My answer: I think it is (C)", 1),
         ("D", "", 0),
     ],
 )
 def test_a_choices_letter(target: str, output: str, equal: float) -> None:
     assert _exact("letter", target, output) == equal
+
+
+@pytest.mark.parametrize("text", ["answer" + " " * 40_000, "answer " * 6_000, "answer:" + "(" * 40_000])
+def test_the_time_to_find_a_letter_is_linear_in_the_length(text: str) -> None:
+    def seconds(text: str) -> float:
+        started = process_time()
+        assert _exact("letter", "B", f"{text}!") == 0
+        return process_time() - started
+
+    plain = min(seconds("some x " * 6_000) for _ in range(3))
+    assert min(seconds(text) for _ in range(2)) < 30 * plain
 
 
 @pytest.mark.parametrize(

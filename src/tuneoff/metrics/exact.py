@@ -12,8 +12,13 @@ from typing import Any
 from tuneoff.errors import StudyError
 from tuneoff.interfaces import MeanMetric, Outputs
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
-_SAID_LETTER = re.compile(r"\b(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*[(\[*]*([A-Za-z])\b", re.IGNORECASE)
+_SIGN = r"(?:(?<![^\W_])(?<![)\]}])[-+])?"
+"""A sign; after a letter, a digit or a closing bracket it is a dash, as in `10-12`."""
+_NUMBER = re.compile(rf"{_SIGN}(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{{1,3}})?|{_SIGN}\.\d+")
+_CHOICE = r"[(\[*]*([A-HJ-Zb-hj-z]\b|[aIi](?=[)\].,:;*!?]| is\b| ?$))"
+"""A letter; `a` and `I` may be words and count only before a bracket, punctuation, `is` or the end."""
+_ANSWER = re.compile(rf"\b(?i:answer)(?: (?i:is) ?[:=]?| ?[:=]) ?(?:(?i:option|choice) )?{_CHOICE}")
+_OPTION = re.compile(rf"\b(?i:answer|choice|option)\b(?: (?i:is))? ?[:=]? ?{_CHOICE}")
 _BARE_LETTER = re.compile(r"\s*[(\[*]*([A-Za-z])(?:[)\].:*]|\s*$)")
 _LONE_LETTER = re.compile(r"\(([A-Z])\)|\b([B-HJ-Z])\b")
 LONGEST = 100_000
@@ -32,14 +37,17 @@ def last_number(text: str) -> Decimal | None:
 
 
 def letter(text: str) -> str | None:
-    """Returns the letter of a choice, as a capital: the last that is said to be the answer (`the answer is (b)`), the
-    one that the text begins with (`B.`), or the last that stands alone; None where there is none."""
-    said = _SAID_LETTER.findall(text[-LONGEST:])
+    """Returns the letter of a choice, as a capital: the last that is said to be the answer (`the answer is (b)`), else
+    the last that is called an option or a choice, the one that the text begins with (`B.`), or the last that stands
+    alone; None where there is none."""
+    # One space for many: what is looked for reads a text once, however it is spaced.
+    end = " ".join(text[-LONGEST:].split())
+    said = _ANSWER.findall(end) or _OPTION.findall(end)
     if said:
         return str(said[-1]).upper()
     if bare := _BARE_LETTER.match(text):
         return bare[1].upper()
-    alone = ["".join(pair) for pair in _LONE_LETTER.findall(text[-LONGEST:])]
+    alone = ["".join(pair) for pair in _LONE_LETTER.findall(end)]
     return alone[-1] if alone else None
 
 
