@@ -74,6 +74,12 @@ def test_labels_are_read_from_lists_and_texts(cells: list[Any], expected: list[l
     assert read(cells) == expected
 
 
+@pytest.mark.parametrize("cell", [["a", "\ud800"], "a|\ud800", "['a', '\\ud800']"])
+def test_labels_that_are_no_unicode_are_refused_with_their_row(cell: Any) -> None:
+    with pytest.raises(DataError, match=r"rows.csv row 2 holds text that is not valid Unicode"):
+        read([["a"], cell])
+
+
 def test_numbers_are_named_by_the_source_and_by_the_options() -> None:
     assert read([[0], [1, 0]], class_names={"labels": ("x", "y")}) == [["x"], ["x", "y"]]
     assert read([[0], ["q", 0]], {"labels": ["p", "q"]}) == [["p"], ["p", "q"]]
@@ -210,6 +216,14 @@ def test_the_best_threshold_is_the_best_of_all() -> None:
 
     assert f1(best_threshold(scores, present)) == max(f1(value) for value in scores)
     assert best_threshold(scores, np.zeros(300, dtype=bool)) == 0.5
+
+
+@pytest.mark.parametrize("high", [0.99999999, 1.0, 5e-324])
+def test_a_threshold_between_probabilities_too_close_to_round_is_the_higher_one(high: float) -> None:
+    scores = np.array([high, np.nextafter(high, 0), 0.0])
+    threshold = best_threshold(scores, np.array([True, False, False]))
+    assert (scores >= threshold).tolist() == [True, False, False]
+    MultiLabel({"labels": ["a", "b"], "threshold": {"a": threshold, "b": best_threshold(0 * scores, scores > 0)}})
 
 
 @pytest.mark.parametrize("kind", ["one", "per_label"])

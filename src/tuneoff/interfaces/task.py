@@ -129,8 +129,14 @@ class Task(ABC):
     @property
     def named_columns(self) -> tuple[str, ...]:
         """Returns the columns that the options name, whether or not a table has them."""
-        names = (getattr(self.options, role.name, None) for role in self.roles)
+        values = (getattr(self.options, role.name, None) for role in self.roles)
+        names = (name for value in values for name in (value if isinstance(value, tuple) else (value,)))
         return tuple(name for name in names if isinstance(name, str))
+
+    def columns_read(self, columns: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Returns role and column of all that `examples` reads; a role may have more columns than the one that
+        `columns` gives."""
+        return tuple(columns.items())
 
     @property
     def target_role(self) -> str:

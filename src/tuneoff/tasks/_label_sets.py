@@ -86,7 +86,8 @@ def holds_labels(cells: Sequence[Any]) -> bool:
 def best_threshold(scores: Array, present: NDArray[np.bool_]) -> float:
     """Returns the probability from which on calling a label present gives the highest F1; 0.5 where none is present.
 
-    It lies halfway to the next lower probability, so that nothing depends on rounding.
+    It is above 0 and at most 1, and lies halfway to the next lower probability, so that nothing depends on rounding,
+    unless the two are too close for that.
 
     Args:
         scores: probabilities, of any shape.
@@ -98,9 +99,14 @@ def best_threshold(scores: Array, present: NDArray[np.bool_]) -> float:
     values, place = np.unique(-found, return_inverse=True)
     right = np.cumsum(np.bincount(place, weights=true))
     called = np.cumsum(np.bincount(place))
-    best = int(np.argmax(2 * right / (called + true.sum())))
-    lower = -values[best + 1] if best + 1 < len(values) else 0.0
-    return float(f"{(-values[best] + lower) / 2:.6g}")
+    # A probability of 0 is below any threshold.
+    best = int(np.argmax(np.where(values < 0, 2 * right / (called + true.sum()), 0)))
+    value = float(-values[best])
+    if not value:
+        return 0.5
+    lower = float(-values[best + 1]) if best + 1 < len(values) else 0.0
+    rounded = float(f"{(value + lower) / 2:.6g}")
+    return rounded if lower < rounded <= value else value
 
 
 # --- metrics

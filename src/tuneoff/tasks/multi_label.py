@@ -38,7 +38,14 @@ from tuneoff.tasks._label_sets import (
 )
 from tuneoff.tasks._labels import is_number, note_labels, sort_key
 from tuneoff.tasks._metrics import macro_f1, micro_f1
-from tuneoff.tasks._rows import choose_column, choose_columns, require_cells, require_columns, require_filled
+from tuneoff.tasks._rows import (
+    choose_column,
+    choose_columns,
+    require_cells,
+    require_columns,
+    require_filled,
+    require_unicode,
+)
 from tuneoff.tasks._text_head import TEXT, TEXT_PAIR, TextHead, TextOptions
 from tuneoff.tasks.classification import LABEL_NAMES as CLASS_NAMES
 
@@ -85,8 +92,8 @@ class MultiLabelOptions(TextOptions):
     @classmethod
     def _a_probability(cls, threshold: Any) -> Any:
         numbers = threshold.values() if isinstance(threshold, Mapping) else [threshold]
-        if not all(isinstance(number, str) or 0 < number < 1 for number in numbers):
-            raise ValueError("a threshold is a probability between 0 and 1")
+        if not all(isinstance(number, str) or 0 < number <= 1 for number in numbers):
+            raise ValueError("a threshold is a probability above 0 and at most 1")
         return threshold
 
 
@@ -171,6 +178,10 @@ class MultiLabel(TextHead):
             named["label"] = self._flags[0]
         return choose_columns(rows, self.options.model_copy(update=named), self.roles)
 
+    def columns_read(self, columns: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        others = self._flags[1:] if columns["label"] in self._flags else ()
+        return (*super().columns_read(columns), *(("label", column) for column in others))
+
     def recognise(self, rows: Rows) -> dict[str, Any]:
         if self.options.label is not None:
             column = choose_column(rows, "label", self._flags[0] if self._flags else self.options.label, ())
@@ -200,7 +211,7 @@ class MultiLabel(TextHead):
             if self._separator is None:
                 self._separator = self._guessed = find_separator(rows.columns[columns["label"]])
             names = [self._names(rows, columns["label"], i) for i in range(len(rows))]
-        return self.with_targets(rows, columns, [write_labels(row) for row in names])
+        return require_unicode(self.with_targets(rows, columns, [write_labels(row) for row in names]))
 
     @staticmethod
     def _flag(rows: Rows, column: str, index: int) -> bool:

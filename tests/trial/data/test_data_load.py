@@ -15,6 +15,7 @@ from tuneoff.interfaces import Example
 from tuneoff.interfaces import Rows as TableRows
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation
+from tuneoff.tasks.multi_label import MultiLabel
 from tuneoff.trial.data.draws import subset
 from tuneoff.trial.data.load import TrialData, load
 
@@ -261,6 +262,16 @@ def test_rows_with_empty_cells_are_left_out_and_counted_where_the_task_says_so(t
     assert load_skipping(tmp_path, train=whole).info.skipped == {}
     with pytest.raises(DataError, match="lacks a value in text, label"):
         load_skipping(tmp_path, train=[("", "sport")] * 9)
+
+
+def test_every_column_of_labels_counts_as_read(tmp_path: Path) -> None:
+    lines = ["text,toxic,insult", *(f"text {i},{i % 2},{i % 3 // 2}" for i in range(30)), "no insult,1,", "no toxic,,1"]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    spec = TaskSpec.model_validate({"data": {"train": {"source": str(tmp_path / "train.csv")}}})
+    flags = {"label": ["toxic", "insult"]}
+    assert load(MultiLabel({**flags, "missing": "skip"}), spec, Protocol()).info.skipped == {"train": 2}
+    with pytest.raises(DataError, match=r"task.group and task.label are the same column, 'insult'"):
+        load(MultiLabel({**flags, "group": "insult"}), spec, Protocol())
 
 
 def test_rows_that_were_kept_are_named_by_their_place_in_the_source(tmp_path: Path) -> None:

@@ -97,14 +97,15 @@ def _examples(task: Task, rows: Rows, columns: dict[str, str], split: str, skipp
     """Returns the rows as examples. Rows with a missing value are left out where the task says so; `skipped` counts
     them."""
     group = task.options.group
-    if group is not None and group in columns.values():
-        role = next(role for role, column in columns.items() if column == group)
+    all_columns = task.columns_read(columns)
+    role = next((role for role, column in all_columns if column == group), None)
+    if role is not None:
         raise DataError(
             f"task.group and task.{role} are the same column, {group!r}",
             hint="Set task.group to the column that says which rows belong together.",
         )
     may_be_empty = {role.name for role in task.roles if role.may_be_empty}
-    read = [column for role, column in columns.items() if role not in may_be_empty]
+    read = [column for role, column in all_columns if role not in may_be_empty]
     used = [*read, *([group] if group is not None else [])]
     used_columns = [rows.columns[column] for column in used if column in rows.columns]
     if task.options.missing == "skip":
