@@ -93,7 +93,6 @@ def test_answers_alone_are_learned_with_the_end_of_their_turn(tokenizer: Any) ->
     assert task.loss_terms([features]) == len(tokenizer(learned)["input_ids"])
     assert features.target_bytes == len("hofine")
     assert not features.truncated
-    assert task._end_ids == (tokenizer.convert_tokens_to_ids("<end>"),)
 
 
 def test_the_plain_template_ends_answers_with_the_end_of_text(tokenizer: Any) -> None:
@@ -209,6 +208,18 @@ def test_a_template_that_refuses_is_one_error_with_the_row(tokenizer: Any) -> No
     forgetful = "{% for m in messages %}{{ m.content }}{{ messages | length }}|{% endfor %}"
     with pytest.raises(DataError, match="changes earlier turns"):
         Chat({"chat_template": forgetful}).encode(examples(task, rows(turns("a", "b"))), tokenizer, 100)
+
+
+@pytest.mark.parametrize("refuses", ["", "messages[0].role == 'system'", "messages[0].role != 'system'"])
+def test_the_end_of_a_turn_is_known_before_any_row_is_encoded(refuses: str, tokenizer: Any) -> None:
+    refusal = f"{{% if {refuses} %}}{{{{ raise_exception('no') }}}}{{% endif %}}" if refuses else ""
+    assert Chat({"chat_template": refusal + CHATML}).end_ids(tokenizer) == (tokenizer.convert_tokens_to_ids("<end>"),)
+    assert Chat({"chat_template": "plain"}).end_ids(tokenizer) == (tokenizer.eos_token_id,)
+
+
+def test_a_template_that_refuses_everything_has_no_end_of_a_turn(tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="never"):
+        Chat({"chat_template": "{{ raise_exception('never') }}"}).end_ids(tokenizer)
 
 
 # --- packing

@@ -293,14 +293,19 @@ def test_a_target_behind_a_prefix_must_fit_a_decoder_that_numbers_its_positions(
     frame = 2 if architecture == "bart" else 1
     fits, longer = (pair("ab", "1" * (size - VIRTUAL - frame)) for size in (128, 129))
     features = task.encode([fits], tokenizer, 9)
+    task.check_features(attached, [fits], features)
     assert len(task.forward(attached, task.collate(features, 0))) == 128 - VIRTUAL
-    # The batch that is read may hold none of it: the row is named before anything is learnt from the others.
-    assert len(task.encode([longer, pair("c", "2")], tokenizer, 9)[0].target_ids) == 129 - VIRTUAL
+    rows = [longer, pair("c", "2")]
+    features = task.encode(rows, tokenizer, 9)
+    assert len(features[0].target_ids) == 129 - VIRTUAL
+    # Features that another trial of the run encoded are checked as well as one's own.
+    reading = Generation({"template": "{source}"})
+    reading.model_class(model.config)
     if (architecture, kind) != ("bart", "prefix"):
-        task.forward(attached, task.collate(features, 0))
+        reading.check_features(attached, rows, features)
         return
     with pytest.raises(DataError, match=r"line 2: the target's 124 tokens and the prefix's 5 are more than the 128"):
-        task.forward(attached, task.collate(features, 0))
+        reading.check_features(attached, rows, features)
 
 
 def test_positions_are_those_of_the_longest_sequence() -> None:

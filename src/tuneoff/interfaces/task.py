@@ -274,6 +274,15 @@ class Task(ABC):
         `demonstrations` are solved examples to show before each; each may take `positions(max_length)` more.
         """
 
+    def check_features(  # noqa: B027 - most tasks have nothing to check
+        self, attached: Attached, examples: Sequence[Example], features: Sequence[Features]
+    ) -> None:
+        """Checks that examples as tokens fit the model with what the method attached to it.
+
+        Raises:
+            DataError: naming a row that does not.
+        """
+
     @abstractmethod
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
         """Pads a batch to its longest example. Returns tensors of shape (batch, length) and (batch,).

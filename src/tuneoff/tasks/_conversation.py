@@ -12,7 +12,7 @@ from tuneoff.interfaces import Attached, Batch, Example, Features, MetricDefinit
 from tuneoff.tasks._metrics import bits_per_byte, nats_and_bytes
 from tuneoff.tasks._packing import packed, refuse_crossing, unpacked
 from tuneoff.tasks._text_writer import TextWriter, WritingOptions
-from tuneoff.tasks._turns import TurnEncoder
+from tuneoff.tasks._turns import TurnEncoder, turn_ends
 
 if TYPE_CHECKING:
     import torch
@@ -85,9 +85,12 @@ class Conversation(TextWriter):
             target_room=self.target_room,
             cut_targets=self.options.long_targets == "cut",
         )
-        features = encoder.features(examples, demonstrations)
-        self._end_ids = tuple(sorted({*self._end_ids, *encoder.end_ids}))
-        return features
+        return encoder.features(examples, demonstrations)
+
+    def end_ids(self, tokenizer: Any) -> tuple[int, ...]:
+        """Returns the tokens with which the template ends an answer: the same for all rows, also where none is encoded,
+        as in an export."""
+        return turn_ends(tokenizer, self.options.chat_template)
 
     # --- packing
 

@@ -123,9 +123,6 @@ class TextWriter(Task):
         self._kind = _Kind()
         self._stop: str | None = None
         """What ends a text besides the end-of-text token."""
-        self._end_ids: tuple[int, ...] = ()
-        """Further tokens that end a text."""
-        self._longest_target = (0, "")
         self._whole_words = False
         self._unseen = self._single = self._looked_at = 0
 
@@ -211,15 +208,18 @@ class TextWriter(Task):
         room = self.target_room
         return max(max_length, room) if self._kind.encoder_decoder else max_length + room
 
-    def _refuse_beyond_prefix(self, attached: Attached) -> None:
-        """Checks that the longest target and the prefix fit the decoder's positions; the prefix is known only now.
+    def check_features(self, attached: Attached, examples: Sequence[Example], features: Sequence[Features]) -> None:
+        """Checks that each target and the method's prefix fit the decoder's positions.
 
         Raises:
-            DataError: naming the row whose target is too long.
+            DataError: naming the row with the longest target, where that is too long.
         """
-        length, place = self._longest_target
         limit = self._kind.positions
-        if attached.prefix is not None and limit is not None and length + attached.virtual_tokens > limit:
+        if not self._kind.encoder_decoder or attached.prefix is None or limit is None or not features:
+            return
+        lengths = ((len(own.target_ids), example.place) for own, example in zip(features, examples, strict=True))
+        length, place = max(lengths, key=lambda length_and_place: length_and_place[0])
+        if length + attached.virtual_tokens > limit:
             raise DataError(
                 f"{place}: the target's {length} tokens and the prefix's {attached.virtual_tokens} are more than the "
                 f"{limit} positions of the model's decoder",
@@ -291,7 +291,6 @@ class TextWriter(Task):
         inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
         ids = batch["input_ids"]
         if "decoder_input_ids" in batch:
-            self._refuse_beyond_prefix(attached)
             # Causal attention ignores the padding on the right; a mask would have to cover a prefix.
             ids = inputs["decoder_input_ids"] = batch["decoder_input_ids"]
         return self.logits_of(model, inputs, batch, ids.shape[1])
@@ -336,12 +335,16 @@ class TextWriter(Task):
     def generate(
         self, attached: Attached, features: Sequence[Features], tokenizer: Any, limit: int | None = None
     ) -> list[list[int]]:
-        settings = self._settings(min(self.target_room, limit or self.target_room))
+        settings = self._settings(min(self.target_room, limit or self.target_room), tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         ids, mask = _pad([f.prompt_ids or f.input_ids for f in features], pad)
         return write(attached, ids, mask, settings, tokenizer)
 
-    def _settings(self, room: int) -> Settings:
+    def end_ids(self, tokenizer: Any) -> tuple[int, ...]:
+        """Returns tokens that end a text besides the end-of-text token."""
+        return ()
+
+    def _settings(self, room: int, tokenizer: Any) -> Settings:
         options: WritingOptions = self.options
         return Settings(
             max_new_tokens=room,
@@ -351,11 +354,11 @@ class TextWriter(Task):
             no_repeat_ngram_size=options.no_repeat_ngram_size,
             start_token_id=self._kind.start_token_id,
             stop=self._stop,
-            end_ids=self._end_ids,
+            end_ids=self.end_ids(tokenizer),
         )
 
     def generation_config(self, model: nn.Module, tokenizer: Any) -> Any:
-        return generation_config(model, self._settings(self.target_room), tokenizer)
+        return generation_config(model, self._settings(self.target_room, tokenizer), tokenizer)
 
     def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
         output = written.strip()

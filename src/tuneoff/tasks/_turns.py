@@ -7,7 +7,7 @@ template serves that writes a conversation turn by turn, and what is learned is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -61,7 +61,6 @@ class TurnEncoder:
         whole_room: tokens of the conversation.
         target_room: tokens that may be written.
         cut_targets: whether a longer answer loses its end.
-        end_ids: the tokens that were seen to end an answer.
     """
 
     tokenizer: Any
@@ -70,7 +69,6 @@ class TurnEncoder:
     whole_room: int
     target_room: int
     cut_targets: bool
-    end_ids: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         own = getattr(self.tokenizer, "chat_template", None)
@@ -98,7 +96,7 @@ class TurnEncoder:
 
     def _encode(self, example: Example, shown: list[Turn], demonstrations: int) -> Features:
         extra = demonstrations * self.whole_room
-        whole = self._pieces(example, shown)
+        whole = self.pieces(example, shown)
         answer = whole[-1].ids
         learned = answer[: self.target_room] if self.cut_targets else answer
         prompt = self._fit(example, shown, whole, self.prompt_room + extra)
@@ -141,14 +139,14 @@ class TurnEncoder:
         fitted = Fitted(example, pieces)
         while len(fitted.prompt) > room and (shorter := _without_oldest(example)) is not None:
             example = shorter
-            fitted = Fitted(example, self._pieces(example, shown))
+            fitted = Fitted(example, self.pieces(example, shown))
         surplus = len(fitted.prompt) - room
         while surplus > 0 and example.text:
             offsets = self.tokenizer(example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             starts = [start for start, _ in offsets["offset_mapping"]]
             end = starts[-surplus] if surplus < len(starts) else 0
             example = replace(example, text=example.text[: min(end, len(example.text) - 1)])
-            fitted = Fitted(example, self._pieces(example, shown))
+            fitted = Fitted(example, self.pieces(example, shown))
             surplus = len(fitted.prompt) - room
         if surplus > 0 and answer:
             raise DataError(
@@ -165,7 +163,7 @@ class TurnEncoder:
             )
         return fitted
 
-    def _pieces(self, example: Example, shown: Sequence[Turn]) -> list[Piece]:
+    def pieces(self, example: Example, shown: Sequence[Turn]) -> list[Piece]:
         """Returns the parts of a conversation: in turns what is read and what is answered, the last answer last."""
         system = [turn for turn in example.history[:1] if turn[0] == SYSTEM]
         turns = [*system, *shown, *example.history[len(system) :], (USER, example.text), (ASSISTANT, example.target)]
@@ -187,7 +185,6 @@ class TurnEncoder:
             closed = any(answer.endswith(token) for token in self._specials)
             ids = self._tokenize(answer.removeprefix(" ") if self._adds_space else answer)
             ids = ids if closed else [*ids, self.tokenizer.eos_token_id]
-            self.end_ids.add(ids[-1])
             # What follows the end of a turn is read with the next.
             done = before + answer
             opening = [] if pieces else self._opening
@@ -208,6 +205,29 @@ class TurnEncoder:
                 hint="Set task.chat_template: plain, or correct the row.",
             ) from None
         return text
+
+
+def turn_ends(tokenizer: Any, template: str) -> tuple[int, ...]:
+    """Returns the tokens with which a template ends an answer, found in small conversations of its own.
+
+    Raises:
+        DataError: if the template refuses all of them.
+    """
+    encoder = TurnEncoder(tokenizer, template, prompt_room=0, whole_room=0, target_room=0, cut_targets=False)
+    opening, exchange = ((SYSTEM, "a"),), ((USER, "a"), (ASSISTANT, "a"))
+    ends: set[int] = set()
+    refusal: DataError | None = None
+    # Some templates refuse a system's turn, others ask for one, and some forget earlier turns.
+    for history in ((), opening, exchange, (*opening, *exchange)):
+        try:
+            pieces = encoder.pieces(Example(text="a", target="a", index=0, place="a chat", history=history), ())
+        except DataError as error:
+            refusal = refusal or error
+        else:
+            ends |= {piece.ids[-1] for piece in pieces if piece.is_answer}
+    if refusal is not None and not ends:
+        raise refusal
+    return tuple(sorted(ends))
 
 
 def _without_oldest(example: Example) -> Example | None:

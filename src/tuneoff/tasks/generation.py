@@ -138,10 +138,7 @@ class Generation(TextWriter):
             start_token_id=self._kind.start_token_id,
             cut_targets=self.options.long_targets == "cut",
         )
-        features = encoder.features(examples, demonstrations)
-        lengths = ((len(feature.target_ids), e.place) for feature, e in zip(features, examples, strict=True))
-        self._longest_target = max([self._longest_target, *lengths], key=lambda length_and_place: length_and_place[0])
-        return features
+        return encoder.features(examples, demonstrations)
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
         """Returns code whose `predict` takes the source and, by name, the template's other columns."""
@@ -149,7 +146,7 @@ class Generation(TextWriter):
         others = [role for role in columns if role not in ("source", self.target_role)]
         return [
             *plain_prompt(self.template, "source", others, tokenizer, max_length, closed=encoder),
-            *plain_writing(self._settings(self.target_room), encoder_decoder=encoder),
+            *plain_writing(self._settings(self.target_room, tokenizer), encoder_decoder=encoder),
         ]
 
 

@@ -100,6 +100,8 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
         attachment = attach(context, method, base)
     with context.phases("tokenize"), loading("the rows"):
         features = tokenize(context, method, data, base)
+        for split, examples in data.splits.items():
+            task.check_features(attachment.attached, examples, features[split])
     runner = _make_runner(context, base, attachment)
     runner, kernel_findings = _choose_attention(context, base, runner, features["train"])
     if method.trains:
