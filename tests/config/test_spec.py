@@ -33,6 +33,14 @@ def test_data_named_by_role() -> None:
 
 
 @pytest.mark.parametrize(
+    "reference",
+    [*(f"rows{suffix}" for suffix in spec.DATA_SUFFIXES), "names.CONLL.gz", "file:names.bio", "parts/*", "parts/*.iob"],
+)
+def test_the_short_form_of_files_tests_on_none_of_their_training_rows(reference: str) -> None:
+    assert DataSpec.model_validate(reference) == DataSpec(train=SourceSpec(source=reference))
+
+
+@pytest.mark.parametrize(
     ("methods", "labels"),
     [
         ("lora", ["lora"]),

@@ -25,9 +25,15 @@ from pydantic import (
 SPEC_VERSION = 1
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
-DATA_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather"})
-PACKED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
-"""Endings of compressed files, which follow those of `DATA_SUFFIXES`."""
+DATA_SUFFIXES = {
+    **{".csv": "commas", ".tsv": "tabs", ".tab": "tabs"},
+    **{".jsonl": "json", ".ndjson": "json", ".json": "json"},
+    **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
+    **{".conll": "conll", ".bio": "conll", ".iob": "conll"},
+}
+"""Suffix of a file of rows -> how it is written."""
+PACKED_SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+"""Suffix of a compressed file, which follows one of `DATA_SUFFIXES` -> with what."""
 Attention = Literal["auto", "eager", "sdpa"]
 Batching = Literal["length", "random"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -164,8 +170,9 @@ class DataSpec(Frozen):
             return {"train": value}
         if not isinstance(value, str):
             return value
-        # An alias or a hub id holds splits of its own; a file does not.
-        return {"train": value} if is_data_file(value) else {"train": value, "test": value}
+        # An alias or a hub id holds splits of its own; a file, or a pattern of files, does not.
+        is_file = is_data_file(value) or "*" in value
+        return {"train": value} if is_file else {"train": value, "test": value}
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tuneoff.config.spec import PACKED_SUFFIXES
 from tuneoff.errors import DataError, first_line
 
 ALWAYS_BYTES = 64 * 2**20
@@ -23,12 +24,11 @@ ALWAYS_TABLE_BYTES = 2**30
 CELL_BYTES = 8
 """What a cell takes at least."""
 _CHUNK = 2**20
-_ENDINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 
 
 def is_packed(path: Path) -> bool:
     """Tells by its name whether a file is compressed."""
-    return path.suffix.lower() in _ENDINGS
+    return path.suffix.lower() in PACKED_SUFFIXES
 
 
 class UnpackedSize:
@@ -92,7 +92,7 @@ def check(path: Path, origin: str) -> None:
 
 
 def _unpack(path: Path, origin: str) -> Iterator[bytes]:
-    kind = _ENDINGS[path.suffix.lower()]
+    kind = PACKED_SUFFIXES[path.suffix.lower()]
     size = UnpackedSize(path.stat().st_size, origin, ALWAYS_BYTES)
     try:
         with _open(path, kind) as stream:

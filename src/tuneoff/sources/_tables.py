@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuneoff.config.spec import DATA_SUFFIXES, PACKED_SUFFIXES, data_suffix
 from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._conll import parse_conll
@@ -41,14 +42,14 @@ def read_table(path: Path, origin: str) -> Rows:
     Raises:
         DataError: for a suffix that is none of `READERS`, or contents that are not such a table.
     """
-    reader = READERS.get(table_suffix(path))
+    reader = READERS.get(data_suffix(path.name))
     if reader is None:
         if path.suffix.lower() in PICKLES:
             raise DataError(
                 f"{origin}: a pickle or NumPy file can run code when it is opened, so tuneoff never opens one",
                 hint=f"Save the rows as one of {', '.join(READERS)}.",
             )
-        suffix = table_suffix(path)
+        suffix = data_suffix(path.name)
         ending = f"ending in {suffix!r}" if suffix else "without an ending such as .csv"
         raise DataError(f"{origin}: files {ending} cannot be read", hint=f"Known: {KNOWN}.")
     csv.field_size_limit(max(FIELD_LIMIT, csv.field_size_limit()))
@@ -56,11 +57,6 @@ def read_table(path: Path, origin: str) -> Rows:
         return reader(path, origin)
     except OSError as error:
         raise DataError(f"{origin} cannot be read: {error.strerror or error}") from None
-
-
-def table_suffix(path: Path) -> str:
-    """Returns the ending that says what kind of table a file is, in lower case: `.jsonl` of `rows.jsonl.gz`."""
-    return Path(path.stem if is_packed(path) else path.name).suffix.lower()
 
 
 def _decode(data: bytes, origin: str) -> str:
@@ -163,7 +159,7 @@ def _read_tab(path: Path, origin: str) -> Rows:
     if _DECLARATION.match(text):
         return _build_rows(*_parse_commas(text, origin), origin)
     records, lines = _parse_tabs(text) if '"' in text else _split(text, "\t")
-    if table_suffix(path) == ".tab" and _is_orange(records):
+    if data_suffix(path.name) == ".tab" and _is_orange(records):
         del records[1:3], lines[1:3]
         # Orange pads its three header lines with an empty row in some files.
         if len(records) > 1 and not any(records[1]):
@@ -352,21 +348,16 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
         return {}
 
 
-READERS: dict[str, Callable[[Path, str], Rows]] = {
-    ".csv": _read_comma,
-    ".tsv": _read_tab,
-    ".tab": _read_tab,
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-    ".arrow": _read_arrow,
-    ".feather": _read_arrow,
-    ".conll": _read_conll,
-    ".bio": _read_conll,
-    ".iob": _read_conll,
+_READERS: dict[str, Callable[[Path, str], Rows]] = {
+    "commas": _read_comma,
+    "tabs": _read_tab,
+    "json": _read_json,
+    "parquet": _read_parquet,
+    "arrow": _read_arrow,
+    "conll": _read_conll,
 }
+READERS = {suffix: _READERS[kind] for suffix, kind in DATA_SUFFIXES.items()}
 """Suffix of a file -> function that reads it."""
 
-KNOWN = f"{', '.join(READERS)}, each also with .gz, .bz2, .xz or .zst after it"
+KNOWN = f"{', '.join(READERS)}, each also with {', '.join(PACKED_SUFFIXES)} after it"
 """Which files are read, for messages."""

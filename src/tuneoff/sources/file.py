@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuneoff.checksums import sha256
+from tuneoff.config.spec import DATA_SUFFIXES, data_suffix, is_data_file
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources import _saved as saved
 from tuneoff.sources._disguise import PICKLES
 from tuneoff.sources._joining import joined
-from tuneoff.sources._tables import KNOWN, READERS, read_table, table_suffix
+from tuneoff.sources._tables import KNOWN, read_table
 from tuneoff.sources._weights import check_weights, find_weights
 
 _MODEL_SUFFIXES = (".gguf", ".safetensors", *PICKLES)
@@ -36,7 +37,7 @@ class File(Source):
         """Tells whether a reference is or looks like a path, so that a misspelt path is not looked up at a hub."""
         if reference.startswith(("./", "../", "~", "/")) or reference in {".", ".."} or reference.count("/") > 1:
             return True
-        if table_suffix(Path(reference)) in {*READERS, *_MODEL_SUFFIXES} or "\\" in reference or "*" in reference:
+        if data_suffix(reference) in {*DATA_SUFFIXES, *_MODEL_SUFFIXES} or "\\" in reference or "*" in reference:
             return True
         return os.path.exists(reference)  # unlike Path.exists, False for what is too long to be a path
 
@@ -137,9 +138,9 @@ def _read_folder(folder: Path, spec: SourceSpec, role: str) -> Rows:
         SourceNotFound: if the folder is none, or has no such split.
     """
     if not saved.is_saved(folder):
-        names = sorted(entry.name for entry in folder.iterdir() if table_suffix(entry) in READERS)
+        names = sorted(entry.name for entry in folder.iterdir() if is_data_file(entry.name))
         examples = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        pattern = f"{spec.source.rstrip('/')}/*{table_suffix(Path(names[0]))}" if names else ""
+        pattern = f"{spec.source.rstrip('/')}/*{data_suffix(names[0])}" if names else ""
         raise SourceNotFound(
             f"{spec.source} is a folder; rows are read from files",
             hint=f"It holds {examples}. Several are named by a pattern, such as '{pattern}'."
