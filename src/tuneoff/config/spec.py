@@ -26,10 +26,18 @@ SPEC_VERSION = 1
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
 DATA_SUFFIXES = {
-    **{".csv": "commas", ".tsv": "tabs", ".tab": "tabs"},
-    **{".jsonl": "json", ".ndjson": "json", ".json": "json"},
-    **{".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"},
-    **{".conll": "conll", ".bio": "conll", ".iob": "conll"},
+    ".csv": "commas",
+    ".tsv": "tabs",
+    ".tab": "tabs",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
 }
 """Suffix of a file of rows -> how it is written."""
 PACKED_SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
