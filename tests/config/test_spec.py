@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tuneoff.config import spec
 from tuneoff.config.spec import DataSpec, Protocol, SourceSpec, StudySpec, TaskSpec
+from tuneoff.suffixes import DATA_SUFFIXES
 
 
 def test_short_forms_say_the_same_as_long_ones() -> None:
@@ -34,7 +35,7 @@ def test_data_named_by_role() -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    [*(f"rows{suffix}" for suffix in spec.DATA_SUFFIXES), "names.CONLL.gz", "file:names.bio", "parts/*", "parts/*.iob"],
+    [*(f"rows{suffix}" for suffix in DATA_SUFFIXES), "names.CONLL.gz", "file:names.bio", "parts/*", "parts/*.iob"],
 )
 def test_the_short_form_of_files_tests_on_none_of_their_training_rows(reference: str) -> None:
     assert DataSpec.model_validate(reference) == DataSpec(train=SourceSpec(source=reference))

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from trial_helpers import MakePlace, save_writer
 from tuneoff.store.files import read_json
-from tuneoff.tasks import _text_writer
+from tuneoff.tasks._writing import write
 from tuneoff.trial.export import export
 from tuneoff.trial.inference import predict
 from tuneoff.trial.run import run
@@ -49,13 +49,12 @@ def test_every_trial_of_a_run_prediction_and_export_stop_at_the_end_of_a_turn(
     data = tmp_path / "chats.jsonl"
     data.write_text("\n".join(map(json.dumps, chats)), encoding="utf-8")
     stops: list[tuple[int, ...]] = []
-    write = _text_writer.write
 
     def noted(attached: Any, ids: Any, mask: Any, settings: Any, tokenizer: Any) -> Any:
         stops.append(settings.end_ids)
         return write(attached, ids, mask, settings, tokenizer)
 
-    monkeypatch.setattr(_text_writer, "write", noted)
+    monkeypatch.setattr("tuneoff.tasks._text_writer.write", noted)
     places = [
         make_place(
             "full",

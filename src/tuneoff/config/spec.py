@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,26 +21,11 @@ from pydantic import (
     model_validator,
 )
 
+from tuneoff.suffixes import is_data_file
+
 SPEC_VERSION = 1
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
-DATA_SUFFIXES = {
-    ".csv": "commas",
-    ".tsv": "tabs",
-    ".tab": "tabs",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-}
-"""Suffix of a file of rows -> how it is written."""
-PACKED_SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
-"""Suffix of a compressed file, which follows one of `DATA_SUFFIXES` -> with what."""
 Attention = Literal["auto", "eager", "sdpa"]
 Batching = Literal["length", "random"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -115,17 +99,6 @@ Together = Annotated[int | Literal["auto"], BeforeValidator(_together)]
 Label = Annotated[str, AfterValidator(_label)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Reference = Annotated[str, Field(min_length=1, max_length=MAX_REFERENCE)]
-
-
-def data_suffix(name: str) -> str:
-    """Returns the ending that says what kind of table a file is, in lower case: `.jsonl` of `rows.JSONL.gz`."""
-    path = PurePath(name)
-    return PurePath(path.stem if path.suffix.lower() in PACKED_SUFFIXES else path.name).suffix.lower()
-
-
-def is_data_file(name: str) -> bool:
-    """Tells whether a name is one of a file of rows."""
-    return data_suffix(name) in DATA_SUFFIXES
 
 
 class SourceSpec(Frozen):

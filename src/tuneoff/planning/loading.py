@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneoff import registry
-from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, RaceSpec, StudySpec, is_data_file
+from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, RaceSpec, StudySpec
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.prices import with_prices
 from tuneoff.planning.problems import check
 from tuneoff.planning.yaml import Lines
 from tuneoff.planning.yaml import read_yaml as read_yaml
+from tuneoff.suffixes import is_data_file
 
 RECIPES = files("tuneoff.recipes")
 

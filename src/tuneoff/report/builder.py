@@ -21,7 +21,7 @@ from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.search_summary import SearchSummary, summarise_search
 from tuneoff.collection import without_collection
-from tuneoff.config.spec import DataSpec, SourceSpec, is_data_file
+from tuneoff.config.spec import DataSpec, SourceSpec
 from tuneoff.records.record import Metric, Status, TrialRecord
 from tuneoff.report.arm_builder import build_arm, pair_fields
 from tuneoff.report.schema import (
@@ -43,6 +43,7 @@ from tuneoff.report.schema import (
 )
 from tuneoff.report.scope import answer_scope
 from tuneoff.report.wording import answer_text, doubt_text
+from tuneoff.suffixes import is_data_file
 
 EFFECT_SIZE = "Hedges' g"
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tuneoff.config.spec import PACKED_SUFFIXES
 from tuneoff.errors import DataError, first_line
+from tuneoff.suffixes import PACKED_SUFFIXES
 
 ALWAYS_BYTES = 64 * 2**20
 """Bytes that any file may unpack to."""

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuneoff.config.spec import DATA_SUFFIXES, PACKED_SUFFIXES, data_suffix
 from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._conll import parse_conll
 from tuneoff.sources._disguise import PICKLES, recognise
 from tuneoff.sources._packed import ALWAYS_TABLE_BYTES, CELL_BYTES, UnpackedSize, is_packed, read_bytes
+from tuneoff.suffixes import DATA_SUFFIXES, PACKED_SUFFIXES, data_suffix
 
 FIELD_LIMIT = 64 * 2**20
 """Bytes of the longest cell accepted: above any text to train on, below a file that an open quote makes one cell."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuneoff.checksums import sha256
-from tuneoff.config.spec import DATA_SUFFIXES, data_suffix, is_data_file
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
@@ -19,6 +18,7 @@ from tuneoff.sources._disguise import PICKLES
 from tuneoff.sources._joining import joined
 from tuneoff.sources._tables import KNOWN, read_table
 from tuneoff.sources._weights import check_weights, find_weights
+from tuneoff.suffixes import DATA_SUFFIXES, data_suffix, is_data_file
 
 _MODEL_SUFFIXES = (".gguf", ".safetensors", *PICKLES)
 

@@ -230,7 +230,7 @@ def _describe_words(role: str, words: tuple[int, int, int]) -> str:
 
 def _name(data: Path) -> str:
     """Makes a study's name from its data file's name."""
-    from tuneoff.config.spec import PACKED_SUFFIXES
+    from tuneoff.suffixes import PACKED_SUFFIXES
 
     stem = Path(data.stem).stem if data.suffix.lower() in PACKED_SUFFIXES else data.stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "study"
