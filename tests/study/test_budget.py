@@ -84,6 +84,15 @@ def test_what_it_can_tell_goes_by_priors_before_a_run() -> None:
     assert "prior" in few.smallest_by
 
 
+@pytest.mark.usefixtures("clock")
+def test_no_prior_tells_what_draws_of_training_rows_add() -> None:
+    spec = small_study(*LEVELS)
+    drawing = spec.model_copy(update={"protocol": spec.protocol.model_copy(update={"splits": "per_seed"})})
+    limited = Study(drawing, executor=Racer())
+    limited.limit("2000s")
+    assert limited.allot(profile=False).smallest is None
+
+
 @pytest.mark.parametrize("text", ["soon", "30", "-5m", "0s"])
 def test_a_budget_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(StudyError, match="--budget"):

@@ -22,6 +22,7 @@ from tuneoff.analysis.statistics.power import prior_components, smallest_differe
 from tuneoff.config.spec import RaceSpec, StudySpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Listener, Progress
+from tuneoff.interfaces.task import Task
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import TrialRecord
 from tuneoff.search.racing import looks
@@ -129,7 +130,7 @@ def with_prospect(
     allotment: Allotment, store: StudyStore, trials: Sequence[TrialSpec], test_rows: int | None
 ) -> Allotment:
     """Adds what the verdict will be able to tell: by the spread of what the study's folder has, else by priors, which
-    there are for metrics that are fractions.
+    there are for metrics that are fractions where seeds share their training rows.
 
     Args:
         allotment: what fits.
@@ -146,7 +147,7 @@ def with_prospect(
     seen = _seen(store, study, trials) if store.is_there else None
     if seen is not None:
         by, parts = f"by the spread of {seen.seeds} seeds so far", seen.with_seeds(allotment.seeds)
-    elif task.metric(task.primary_metric).unit == "fraction" and test_rows is not None and test_rows > 1:
+    elif _has_prior(study, task) and test_rows is not None and test_rows > 1:
         by, parts = (
             f"by a prior of what seeds and {test_rows:,} test rows add",
             prior_components(allotment.seeds, test_rows),
@@ -155,6 +156,10 @@ def with_prospect(
         return allotment
     smallest = smallest_difference(parts, len(study.methods), at_looks, look)
     return replace(allotment, smallest=smallest, smallest_by=by)
+
+
+def _has_prior(study: StudySpec, task: Task) -> bool:
+    return study.protocol.splits == "fixed" and task.metric(task.primary_metric).unit == "fraction"
 
 
 def _seen(store: StudyStore, study: StudySpec, trials: Sequence[TrialSpec]) -> Components | None:

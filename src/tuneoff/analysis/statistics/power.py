@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 from tuneoff.analysis.statistics.crossed import Components
@@ -21,7 +22,8 @@ variance between examples. Medians over the 45 pairs of trained arms of AG News 
 
 
 def prior_components(seeds: int, examples: int) -> Components:
-    """Returns the error of a difference of two arms as it may be expected before anything is measured."""
+    """Returns the error of a difference of two arms as it may be expected before anything is measured, where all seeds
+    train on the same rows."""
     by_seed, by_example = PRIOR_SEED_SPREAD**2 / seeds, PRIOR_EXAMPLE_VARIANCE / examples
     return Components(0.0, seeds, by_seed, by_example, examples - 1)
 
@@ -40,14 +42,7 @@ def smallest_difference(parts: Components, arms: int, looks: Looks | None = None
     error = (1 - LEVEL) / max(arms * (arms - 1) // 2, 1)
     nominal = looks.nominal(error, look) if looks is not None else error
     # The seeds of all arms tell together how much seeds differ (`moderated.py`), where arms are alike.
-    moderated = Components(
-        parts.mean,
-        parts.seeds,
-        parts.by_seed,
-        parts.by_example,
-        parts.example_freedom,
-        prior_freedom=(arms - 2) ** 2 / arms * (parts.seeds - 1) if arms > 2 else 0.0,
-    )
+    moderated = replace(parts, prior_freedom=(arms - 2) ** 2 / arms * (parts.seeds - 1) if arms > 2 else 0.0)
     return moderated.half_width(1 - nominal) + float(ndtri(POWER)) * math.sqrt(moderated.variance)
 
 
@@ -62,4 +57,5 @@ def typical(parts: Sequence[Components]) -> Components | None:
         median(part.by_seed or 0.0 for part in known),
         median(part.by_example or 0.0 for part in known),
         round(median(part.example_freedom for part in known)),
+        pool_share=max(part.pool_share for part in known),
     )
