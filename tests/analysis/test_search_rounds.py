@@ -144,6 +144,47 @@ def test_a_search_does_not_go_on_by_other_rules(
     assert (ran, whole.complete) == ([], True), "where nothing is missing nothing is suggested"
 
 
+def test_what_a_search_by_other_rules_chose_counts_once_it_is_over(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = search(study, tmp_path)
+
+    def suggest(*_: Any) -> None:
+        raise AssertionError("nothing is suggested for a search that is over")
+
+    monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
+    monkeypatch.setattr("tuneoff.analysis.search_rounds.suggest", suggest)
+    again, ran = search(study, tmp_path)
+    assert (ran, again.chosen, again.as_data()) == ([], whole.chosen, whole.as_data())
+
+
+def test_other_rules_that_searched_other_rows_are_no_matter(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        SearchRunner(study, {"rows": "before"}, StudyStore(tmp_path)).run(Pretender(stop=12), lambda _: None)
+    monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
+    with pytest.raises(StudyError, match="begun by"):
+        SearchRunner(study, {"rows": "before"}, StudyStore(tmp_path)).missing()
+    anew, executor = SearchRunner(study, {"rows": "now"}, StudyStore(tmp_path)), Pretender()
+    anew.run(executor, lambda _: None)
+    assert (len(executor.ran), anew.complete) == (20, True)
+
+
+def test_a_search_by_other_rules_is_refused_before_anything_is_looked_at(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blind(Pretender):
+        def inspect(self, study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> Inspection:
+            raise AssertionError("nothing is looked at")
+
+    with pytest.raises(KeyboardInterrupt):
+        search(study, tmp_path, Pretender(stop=12))
+    monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
+    with pytest.raises(StudyError, match="begun by"):
+        Study(study, executor=Blind()).run(tmp_path, lambda _: None, profile=False)
+
+
 class Grouping(Pretender):
     """An executor that trains eight trials of an arm together."""
 

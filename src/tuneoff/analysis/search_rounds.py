@@ -112,12 +112,23 @@ class Search:
 
     def other_rules(self) -> list[str]:
         """Returns the rules, other than the present ones, by which trials of the folder's search were suggested."""
-        if not self.store.is_there:
-            return []
-        specs = [spec for spec in map(self._spec, self.store.search_ids()) if spec is not None]
-        mine = [spec for spec in specs if spec.label in self.study.methods and spec.seed == self.spec.seed]
-        by_rules = dict.fromkeys(map(_rules, mine))
+        specs = [spec for spec in self._folder_specs() if (spec.fingerprints or {}) == self.fingerprints]
+        by_rules = dict.fromkeys(map(_rules, specs))
         return [each for each in by_rules if each != rules(self.spec.sampler)]
+
+    def _folder_specs(self) -> list[TrialSpec]:
+        """Returns the trials that the folder's search has of these arms, in the order in which they were tried."""
+        ids = self.store.search_ids() if self.store.is_there else []
+        specs = [spec for spec in map(self._spec, ids) if spec is not None]
+        return [spec for spec in specs if spec.label in self.study.methods and spec.seed == self.spec.seed]
+
+    def _over_by_other_rules(self) -> Search | None:
+        """Returns the search as it is recorded, where other rules began it and it is over: what it chose counts."""
+        if not self.other_rules():
+            return None
+        search = _Recorded(self.study, self.store, self.fingerprints)
+        deque(search.rounds(), maxlen=0)
+        return search if search.complete else None
 
     def study_of_trials(self) -> StudySpec:
         """Returns the study with the share of data and steps that its search gives to each trial."""
@@ -217,6 +228,9 @@ class Search:
             together: as many rounds are yielded as one, at most, where no suggestion depends on another's outcome.
         """
         self.complete = False
+        if (over := self._over_by_other_rules()) is not None:
+            self.arms, self.complete = over.arms, True
+            return
         self.arms = {label: ArmSearch(space) for label, space in self._spaces().items()}
         for number, rung in enumerate(self.rungs):
             if not (yield from self._phase(rung.trials, number, together)):
@@ -320,14 +334,20 @@ class Search:
 
 
 class _Recorded(Search):
-    """A search read back from its records; it suggests nothing and runs nothing."""
+    """A search read back from its records; it suggests nothing and runs nothing.
 
-    def __init__(self, study: StudySpec, store: StudyStore) -> None:
-        super().__init__(study, {}, store)
-        specs = [spec for spec in map(self._spec, store.search_ids()) if spec is not None]
-        specs = [spec for spec in specs if spec.seed == self.spec.seed]
-        # Where the rows or the base model were changed, the last search counts.
-        self._specs = [spec for spec in specs if spec.fingerprints == specs[-1].fingerprints]
+    Without fingerprints it is the last one: where the rows or the base model were changed, that counts.
+    """
+
+    def __init__(self, study: StudySpec, store: StudyStore, fingerprints: Mapping[str, str] | None = None) -> None:
+        specs = Search(study, {}, store)._folder_specs()
+        if fingerprints is None:
+            fingerprints = (specs[-1].fingerprints or {}) if specs else {}
+        super().__init__(study, fingerprints, store)
+        self._specs = [spec for spec in specs if (spec.fingerprints or {}) == fingerprints]
+
+    def _over_by_other_rules(self) -> Search | None:
+        return None
 
     def _spaces(self) -> dict[str, Space]:
         suggestions = {spec.label: spec.suggestion for spec in reversed(self._specs) if spec.suggestion is not None}

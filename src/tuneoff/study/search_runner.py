@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tuneoff.analysis.search_rounds import Search, search_data
-from tuneoff.config.spec import StudySpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener
 from tuneoff.search.halving import check_rows
@@ -50,14 +50,14 @@ class SearchRunner(Search):
 
         Raises:
             KeyboardInterrupt: after running trials were recorded as cancelled.
-            StudyError: if other rules began the search and some of it is missing: these would suggest otherwise.
+            StudyError: as `missing`.
         """
         if not spaces(self.study):
             return
-        self._refuse_other_rules()
+        missing = self.missing()
         try:
             # An executor may start a process to find out what it runs on: not for a search that is over.
-            together = executor.trains_together(self.study.execution) if self.missing() else 1
+            together = executor.trains_together(self.study.execution) if missing else 1
             for trials in self.rounds(together):
                 StudyStore.create(self.store.root, self._whole, trials)
                 self.store.adopt(self._whole, trials, relatives)
@@ -74,8 +74,14 @@ class SearchRunner(Search):
                 # The folder's study may have arms that this run was not asked for; they were searched as well.
                 self.store.write_search(search_data(self.store.study(), self.fingerprints, self.store))
 
-    def _refuse_other_rules(self) -> None:
-        if (others := self.other_rules()) and self.missing():
+    def missing(self) -> list[TrialSpec]:
+        """Returns the trials to run of the first round that lacks some; none where the search is over.
+
+        Raises:
+            StudyError: if other rules began the search and some of it is missing: these would suggest otherwise.
+        """
+        missing = super().missing()
+        if missing and (others := self.other_rules()):
             present = rules(self.spec.sampler)
             raise StudyError(
                 f"the search in {self.store.root} was begun by {others[0]}, and {present} would suggest otherwise: "
@@ -83,3 +89,4 @@ class SearchRunner(Search):
                 hint="Go on with the versions that it was begun with, or begin anew in another folder (--out). "
                 "`tuneoff report` reads what is there.",
             )
+        return missing

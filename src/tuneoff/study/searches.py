@@ -26,7 +26,11 @@ class SearchRunners:
         }
 
     def missing(self) -> list[TrialSpec]:
-        """Returns the trials to run of the first round of each search that lacks some; none where all are over."""
+        """Returns the trials to run of the first round of each search that lacks some; none where all are over.
+
+        Raises:
+            StudyError: see `SearchRunner.missing`.
+        """
         return [trial for runner in self._runners.values() for trial in runner.missing()]
 
     def study_of_trials(self) -> StudySpec:
