@@ -19,6 +19,7 @@ pytest_plugins = ("study_fixtures",)
 def _save(checkpoints: Checkpoints, processor: str, step: int) -> list[tuple[str, int]]:
     """Saves one; returns those that are kept then, the newest first: processor and step."""
     checkpoints.save(lambda folder: (folder / "state.json").write_text("{}"), {"processor": processor}, step)
+    checkpoints.prune({"processor": processor}, step)
     manifests = [checkpoint.manifest() for checkpoint in checkpoints.newest_first()]
     return [(manifest.identity["processor"], manifest.step) for manifest in manifests]
 

@@ -142,8 +142,7 @@ class Checkpoints:
         return tuple(names[0]) if names and len(names[0]) > 1 else ()
 
     def save(self, write: Callable[[Path], object], identity: Mapping[str, str], step: int) -> None:
-        """Adds a checkpoint and removes those that are not needed any more. One that came further and cannot be used
-        here, as of another processor, stays until this training has passed it.
+        """Adds a checkpoint; `prune` then removes those that are not needed any more.
 
         Args:
             write: writes its files into a folder.
@@ -173,15 +172,26 @@ class Checkpoints:
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def prune(self, identity: Mapping[str, str], step: int) -> None:
+        """Removes the checkpoints that are not needed any more once the training has one of this step. One that came
+        further and cannot be used here, as of another processor, stays until this training has passed it."""
         ahead = self._furthest_ahead(identity, step)
         for old in self.newest_first()[KEPT:]:
-            if old.number == ahead:
-                continue
-            # Under another name first, so that a half removed one is never taken for a damaged one.
-            hidden = old.folder.with_name(f".{old.folder.name}")
-            with suppress(OSError):  # the next time it is tried again
-                old.folder.rename(hidden)
-            shutil.rmtree(hidden, ignore_errors=True)
+            if old.number != ahead:
+                self._remove(old)
+
+    def remove_newest(self) -> None:
+        """Removes the checkpoint that was saved last."""
+        for newest in self.newest_first()[:1]:
+            self._remove(newest)
+
+    def _remove(self, checkpoint: StoredCheckpoint) -> None:
+        # Under another name first, so that a half removed one is never taken for a damaged one.
+        hidden = checkpoint.folder.with_name(f".{checkpoint.folder.name}")
+        with suppress(OSError):  # the next time it is tried again
+            checkpoint.folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def _furthest_ahead(self, identity: Mapping[str, str], step: int) -> int | None:
         """Returns the number of the checkpoint of another identity with the most steps, if it has more than `step`."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from resume_helpers import EVERY_STEP, PROTOCOL, Killed, die_at, outcome, told
 from trial_helpers import MakePlace
@@ -120,6 +123,45 @@ def test_a_group_that_is_cut_off_ends_as_if_nothing_had_happened(
         assert not place.checkpoints.newest_first(), "a finished trial needs none"
 
 
+def test_a_group_goes_on_from_its_last_common_step_where_one_trial_cannot_write(
+    groups: Groups, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = groups.make()
+
+    def save_or_fail(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if path.is_relative_to(group[-1].folder) and group[-1].checkpoints.newest_step() == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_file(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "save_file", save_or_fail)
+        die_at(patch, torch.optim.AdamW, "step", COUNT * 5 + 1)
+        with pytest.raises(Killed):
+            groups.run(group)
+    for place in group:
+        steps = [checkpoint.manifest().step for checkpoint in place.checkpoints.newest_first()]
+        assert steps == [2, 1], "three more that not all could write are not kept"
+        assert [event["name"] for event in told(place, "finding")].count("checkpoint_failed") == 1
+    assert not groups.run(group)
+    assert [resumed_at(place) for place in group] == [[2]] * COUNT
+    assert [without_findings(each) for each in outcomes(group)] == [without_findings(each) for each in whole]
+
+
+def test_a_group_that_is_killed_each_time_it_writes_keeps_a_common_step(
+    groups: Groups, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = groups.make()
+    for call in (COUNT * 2 + 2, 2, 2):
+        # While the second of three writes its checkpoint of the third step, again and again.
+        with monkeypatch.context() as patch:
+            die_at(patch, resume, "save_file", call)
+            with pytest.raises(Killed):
+                groups.run(group)
+    assert not groups.run(group)
+    assert [resumed_at(place) for place in group] == [[2]] * COUNT
+    assert outcomes(group) == whole
+
+
 def test_a_group_goes_on_beside_one_that_has_finished(
     groups: Groups, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +254,10 @@ def test_what_was_trained_together_does_not_go_on_alone_nor_the_other_way_round(
     assert any(f"trials at once: {ids[0]} there, {' '.join(ids)} here" in message for message in _refusals(group[0]))
     assert all("the trials beside it have none of that step" in _refusals(place)[-1] for place in group[1:])
     assert [resumed_at(place) for place in group] == [[], [], []]
+
+
+def without_findings(done: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in done.items() if key != "findings"}
 
 
 def _refusals(place: TrialStore) -> list[str]:

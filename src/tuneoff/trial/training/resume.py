@@ -134,18 +134,30 @@ class TrialCheckpointer(Checkpointer):
             Cancelled: after it was written, where the trial was asked to stop.
         """
         began = time.monotonic()
-        self.write(trainer)
+        if self.write(trainer):
+            self.prune(trainer)
         self.wait(time.monotonic() - began)
         interruption.check()
 
-    def write(self, trainer: Trainer) -> None:
-        """Writes a checkpoint; where that fails, that is told."""
+    def write(self, trainer: Trainer) -> bool:
+        """Writes a checkpoint, beside those that are there; returns whether this process did. Where that fails, that is
+        told."""
         with self.context.phases("checkpoint"):
             state, tensors = self._state(trainer), _tensors(trainer)
-            if self.context.ranks.is_main:
-                self._write(state, tensors, trainer.step)
+            is_written = self.context.ranks.is_main and self._write(state, tensors, trainer.step)
             # Sharded tensors are gathered by all ranks.
             deque(tensors if self.context.ranks.sharded else (), maxlen=0)
+            return is_written
+
+    def prune(self, trainer: Trainer) -> None:
+        """Removes the checkpoints that are not needed any more beside the one that was written last."""
+        self.place.checkpoints.prune(self.identity, trainer.step)
+
+    def take_back(self) -> None:
+        """Removes the checkpoint that was written last, and tells so: a trial beside this one could not write its own,
+        so that the trials cannot go on from this step."""
+        self.place.checkpoints.remove_newest()
+        self._report("checkpoint_failed", "a checkpoint is not kept: a trial beside this one has none of that step")
 
     def _state(self, trainer: Trainer) -> TrainingState:
         own_state = RankState(
@@ -164,7 +176,7 @@ class TrialCheckpointer(Checkpointer):
             events_bytes=self.place.events_size(),
         )
 
-    def _write(self, state: TrainingState, tensors: Iterator[tuple[str, torch.Tensor]], step: int) -> None:
+    def _write(self, state: TrainingState, tensors: Iterator[tuple[str, torch.Tensor]], step: int) -> bool:
         def write(folder: Path) -> None:
             for number, part in enumerate(_parts(tensors), 1):
                 save_file(part, folder / f"tensors-{number:04}.safetensors")
@@ -177,6 +189,8 @@ class TrialCheckpointer(Checkpointer):
             self.place.checkpoints.save(write, self.identity, step)
         except StoreError as error:
             self._report("checkpoint_failed", f"{first_line(error)}; the training goes on without it")
+            return False
+        return True
 
     def resume(self, trainer: Trainer) -> None:
         """Continues from the newest checkpoint that is undamaged and of the same trial, machine and software; without

@@ -113,15 +113,20 @@ def _is_due(sound: Sequence[Member]) -> bool:
 
 
 def _save(sound: Sequence[Member]) -> None:
-    """Writes a checkpoint of each trial.
+    """Writes a checkpoint of each trial, or keeps none: they go on from a step of which all have one.
 
     Raises:
         Cancelled: after they were written, where the trials were asked to stop.
     """
     began = time.monotonic()
     checkpointers = [(member.trainer, member.checkpointer) for member in sound if member.checkpointer is not None]
-    for trainer, checkpointer in checkpointers:
-        checkpointer.write(trainer)
+    written = [(trainer, checkpointer) for trainer, checkpointer in checkpointers if checkpointer.write(trainer)]
+    for trainer, checkpointer in written:
+        if len(written) == len(checkpointers):
+            # Not before all have written, so that a step of all is there whenever the process is killed.
+            checkpointer.prune(trainer)
+        else:
+            checkpointer.take_back()
     for _, checkpointer in checkpointers:
         checkpointer.wait(time.monotonic() - began)
     interruption.check()
