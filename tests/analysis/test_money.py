@@ -12,14 +12,16 @@ from record_helpers import World, build_store, environment, make_record, small_s
 from tuneoff.analysis.money import NO_PRICES, price, with_money
 from tuneoff.analysis.results import gather
 from tuneoff.analysis.side_by_side import join
-from tuneoff.config.spec import PricesSpec
+from tuneoff.config.spec import PricesSpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.planning.plan import plan
-from tuneoff.records.record import Inference, Timing
+from tuneoff.records.record import Inference, Status, Timing
 from tuneoff.report import columns, page_data
 from tuneoff.report.advice import Criteria, advise
 from tuneoff.report.builder import build_report
 from tuneoff.report.files import write_built
+from tuneoff.report.markdown import render
+from tuneoff.report.sections import results as results_section
 
 PRICES = PricesSpec(currency="EUR", device_hour={"cpu": 36.0, "NVIDIA H200": 72.0})
 TRIAL = plan(small_study("lora", seeds=1))[0]
@@ -48,8 +50,21 @@ def test_a_trial_costs_its_time_and_predictions_their_pace() -> None:
     money = with_money(record, PRICES).money
     assert money.trial == pytest.approx(0.5)
     assert money.predictions == pytest.approx(0.1)
-    written = make_record(TRIAL, inference=Inference(generated_tokens_per_second=50.0, generated_tokens_mean=5.0))
-    assert with_money(written, PRICES).money.predictions == pytest.approx(1.0)
+
+
+def test_predictions_have_the_price_of_the_devices_that_made_them() -> None:
+    on_two = TRIAL.model_copy(update={"devices": 2})
+    speed = {"batched_examples_per_second": 10.0}
+    gpu = environment(device="cuda:0", device_name="NVIDIA H200")
+
+    def predictions(spec: TrialSpec, **speeds: float) -> float | None:
+        record = make_record(spec, environment=gpu, inference=Inference(**{**speed, **speeds}))
+        return with_money(record, PRICES).money.predictions
+
+    # A batch is timed on one of them; text is written by all, and spread weights are nowhere whole.
+    assert predictions(on_two) == pytest.approx(2.0)
+    assert predictions(on_two, generated_tokens_per_second=50.0) == pytest.approx(4.0)
+    assert predictions(on_two.model_copy(update={"shard": True})) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +130,36 @@ def test_a_search_costs_what_its_time_does(tmp_path: Path) -> None:
     assert report.money.search == report.search.money
     # Twelve trials of three seconds each, at a hundredth a second.
     assert report.money.search == pytest.approx(12 * 3 * 0.01)
+
+
+def test_a_search_of_trials_without_a_time_of_their_own_has_no_price(tmp_path: Path) -> None:
+    study = small_study("majority", "full", "lora", seeds=2, search=6)
+    store = build_store(tmp_path / "study", study, World(levels=LEVELS))
+    for trial_id in [trial_id for trial_id in store.search_ids() if "lora" in trial_id][:3]:
+        place = store.trial(trial_id)
+        record = place.record()
+        assert record is not None
+        place.record_path.unlink()
+        place.write_record(record.model_copy(update={"timing": Timing(train_seconds=1.0)}))
+    report = build_report(gather(store, prices=PRICES))
+    assert report.search is not None
+    assert report.money is not None
+    full, lora = report.search.arms
+    assert full.money == pytest.approx(6 * 3 * 0.01)
+    assert (lora.money, lora.total_seconds) == (None, None)
+    assert lora.money_reason == "3 of 6 search trials of lora have no time of their own"
+    assert (report.money.search, report.search.total_seconds) == (None, None)
+    assert f"The price of the search is not known: {lora.money_reason}." in results_section.describe_money(report)
+    assert "(not known with loading and validation)" in render(report, [])
+
+
+def test_what_the_study_cost_tells_of_trials_that_failed(tmp_path: Path) -> None:
+    study = small_study("full", "lora", seeds=2)
+    store = build_store(tmp_path / "study", study, World(levels=LEVELS, fail={("lora", 1): Status.DIVERGED}))
+    report = build_report(gather(store, prices=PRICES))
+    assert report.money is not None
+    assert report.money.unpriced == 1
+    assert "of 1 more the price is not known" in results_section.describe_money(report)
 
 
 def test_prices_move_the_recommendation(tmp_path: Path) -> None:

@@ -413,6 +413,43 @@ def test_a_forecast_tells_money_where_prices_are_stated(make_study: MakeStudy) -
     without = ToCome(trials, searched).total(arms)
     assert (without.money, without.currency, without.arms["lora"].money) == (None, "", None)
     assert without.missing["money"] == without.arms["lora"].missing["money"] == "the study has no `prices`"
+    # Half of lora's tokens would be found: its records count them all the same, and so does their price.
+    found = {**arms, "lora": arms["lora"].model_copy(update={"kept_seconds": {"train": 50.0}})}
+    cheaper = ToCome(trials, searched, prices).total(found)
+    assert (cheaper.total_seconds or 0.0) < (told.total_seconds or 0.0)
+    assert cheaper.money == pytest.approx(told.money)
     unknown = ToCome(trials, searched, PricesSpec(currency="EUR", device_hour={"cuda": 1.0})).total(arms)
     assert unknown.money is None
     assert "none for 'cpu'" in unknown.arms["lora"].missing["money"]
+
+
+def _with_devices(make_study: MakeStudy, devices: int = 1, **changes: str) -> ArmForecast:
+    """An arm's forecast of 100 s, 10 s of them its test, with money."""
+    prices = PricesSpec(currency="EUR", device_hour={"cuda": 36.0, "NVIDIA H200": 144.0, "A Processor": 72.0})
+    trials = [t.model_copy(update={"devices": devices}) for t in plan(make_study(methods=METHODS)) if t.label == "lora"]
+    arm = arm_forecast("lora", seconds={"train": 90.0, "test": 10.0}, test_examples=500, **changes)
+    return ToCome(trials, [], prices).total({"lora": arm}).arms["lora"]
+
+
+def test_a_forecast_has_the_price_of_the_devices_name_as_records_have(make_study: MakeStudy) -> None:
+    assert _with_devices(make_study, device="cuda:0").money == pytest.approx(1.0)
+    assert _with_devices(make_study, device="cuda:0", device_name="NVIDIA H200").money == pytest.approx(4.0)
+    assert _with_devices(make_study, processor="A Processor").money == pytest.approx(2.0)
+    other = _with_devices(make_study, device_name="Another Processor")
+    assert other.money is None
+    assert "none for 'Another Processor'" in other.missing["money"]
+
+
+def test_all_devices_of_a_trial_predict_its_test(make_study: MakeStudy) -> None:
+    one, four = (_with_devices(make_study, devices, device="cuda:0") for devices in (1, 4))
+    assert one.prediction_money == pytest.approx(0.01 * 10 / 500 * 1000)
+    assert four.prediction_money == pytest.approx(4 * (one.prediction_money or 0.0))
+
+
+@pytest.mark.parametrize("trials_device", ["auto", "cuda"])
+def test_a_forecast_of_this_machine_tells_no_money_of_trials_on_others(
+    trials_device: str, make_study: MakeStudy
+) -> None:
+    told = _with_devices(make_study, processor="A Processor", trials_device=trials_device)
+    assert (told.money, told.prediction_money) == (None, None)
+    assert "the trials run on other machines" in told.missing["money"]

@@ -28,6 +28,11 @@ def price(prices: PricesSpec, device: str, names: tuple[str, ...] = (), devices:
     return None if amount is None else amount * (1 if kind == "cpu" else devices)
 
 
+def names_of(device: str, device_name: str, processor: str) -> tuple[str, ...]:
+    """Returns the names by which a device may have a price; those that are not known are empty."""
+    return (device_name, processor) if device == "cpu" else (device_name,)
+
+
 def unknown_device(prices: PricesSpec, device: str) -> str:
     """Returns why a device has no price."""
     return f"`prices` state none for {device!r}, only for {', '.join(prices.device_hour)}"
@@ -56,15 +61,15 @@ def _money(record: TrialRecord, prices: PricesSpec) -> tuple[Money, dict[str, st
     environment = record.environment
     if environment is None:
         return Money(), dict.fromkeys(("trial", "predictions"), "which device it ran on is not recorded")
-    names = (
-        (environment.device_name, environment.processor) if environment.device == "cpu" else (environment.device_name,)
-    )
+    names = names_of(environment.device, environment.device_name, environment.processor)
     hour = price(prices, environment.device, names, record.spec.devices)
     one_device = price(prices, environment.device, names)
     if hour is None or one_device is None:
         why = unknown_device(prices, environment.device_name or environment.device)
         return Money(), dict.fromkeys(("trial", "predictions"), why)
-    seconds, pace = record.timing.total_seconds, _predictions_per_second(record)
+    seconds, pace = record.timing.total_seconds, record.inference.batched_examples_per_second
+    # Text was written by all its devices, for the test; a batch is timed on one, except of weights that no one holds.
+    is_of_all = record.inference.generated_tokens_per_second is not None or record.spec.shard
     missing = {}
     if seconds is None:
         missing["trial"] = why_missing(record, "timing.total_seconds")
@@ -72,16 +77,6 @@ def _money(record: TrialRecord, prices: PricesSpec) -> tuple[Money, dict[str, st
         missing["predictions"] = why_missing(record, "inference.batched_examples_per_second")
     money = Money(
         trial=None if seconds is None else hour * seconds / _SECONDS,
-        predictions=one_device * PREDICTIONS / pace / _SECONDS if pace else None,
+        predictions=(hour if is_of_all else one_device) * PREDICTIONS / pace / _SECONDS if pace else None,
     )
     return money, missing
-
-
-def _predictions_per_second(record: TrialRecord) -> float | None:
-    """Returns how many examples a second are answered in batches; of a task that writes, by the tokens of its texts."""
-    inference = record.inference
-    if inference.batched_examples_per_second is not None:
-        return inference.batched_examples_per_second
-    if inference.generated_tokens_per_second is not None and inference.generated_tokens_mean:
-        return inference.generated_tokens_per_second / inference.generated_tokens_mean
-    return None

@@ -216,7 +216,7 @@ class Search:
             "at_edge": {name: EDGES[edge] for name, edge in arm.at_edge.items()},
             "failed": sum(outcome.score is None for outcome in arm.history),
             "train_seconds": sum(record.timing.train_seconds or 0.0 for record in arm.records),
-            "total_seconds": sum(record.timing.total_seconds or 0.0 for record in arm.records),
+            "total_seconds": whole_seconds(arm.records),
         }
 
     def rounds(self, together: int = 1) -> Iterator[list[TrialSpec]]:
@@ -475,6 +475,12 @@ def _space(suggestion: Suggestion) -> Space:
 
 def _rules(trial: TrialSpec) -> str:
     return trial.suggestion.rules if trial.suggestion is not None else FORMER_RULES
+
+
+def whole_seconds(records: Sequence[TrialRecord]) -> float | None:
+    """Sums the seconds of whole trials; None where one has no time of its own, as of those that trained together."""
+    seconds = [record.timing.total_seconds for record in records]
+    return None if None in seconds else math.fsum(each for each in seconds if each is not None)
 
 
 def _why_hopeless(records: list[TrialRecord]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.search_rounds import arm_data
+from tuneoff.analysis.search_rounds import arm_data, whole_seconds
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.config.spec import Frozen, Prune, Sampler, SearchSpec
 from tuneoff.search.sampling import SPREAD
@@ -85,12 +86,13 @@ class SearchedArm(Frozen):
         description="why that is null: fewer than five trials, half of them or more failed, none completed; else empty"
     )
     train_seconds: float = Field(description="the cost of its search: training alone")
-    total_seconds: float = Field(description="the same of whole trials")
-    final_train_seconds: float = Field(description="training of its final trials")
-    final_total_seconds: float = Field(description="the same of whole trials")
-    money: float | None = Field(
-        None, description="the cost of its search at the price of its final trials' device; null where that is not one"
+    total_seconds: float | None = Field(
+        description="the same of whole trials; null where one has no time of its own, as of those that shared a process"
     )
+    final_train_seconds: float = Field(description="training of its final trials")
+    final_total_seconds: float | None = Field(description="the same of whole trials, null likewise")
+    money: float | None = Field(None, description="the cost of its search at the price of its final trials' device")
+    money_reason: str = Field("", description="why that is null; else empty")
     tried: tuple[SearchTrial, ...] = Field(description="its search trials in order")
 
     @property
@@ -130,19 +132,21 @@ class SearchSummary(Frozen):
     )
     failed: int = Field(description="those of them that did not complete")
     train_seconds: float = Field(description="the cost, summed over search trials: training alone")
-    total_seconds: float = Field(description="the same of whole trials")
-    final_train_seconds: float = Field(description="training of these arms' final trials")
-    final_total_seconds: float = Field(description="the same of whole trials")
-    money: float | None = Field(
-        None, description="the cost at the study's `prices`; null without them, or where that of an arm is not known"
+    total_seconds: float | None = Field(
+        description="the same of whole trials; null where one has no time of its own, as of those that shared a process"
     )
+    final_train_seconds: float = Field(description="training of these arms' final trials")
+    final_total_seconds: float | None = Field(description="the same of whole trials, null likewise")
+    money: float | None = Field(None, description="the cost at the study's `prices`")
+    money_reason: str = Field("", description="why that is null: without prices, or where an arm's is; else empty")
     arms: tuple[SearchedArm, ...] = Field(
         description="one object per searched arm, in the study's order; with `per_seed` one of each of its seeds"
     )
     not_searched: tuple[str, ...] = Field(description="labels of arms that train and of which the search holds nothing")
 
 
-_SUMS = ("tried_count", "failed", "train_seconds", "total_seconds", "final_train_seconds", "final_total_seconds")
+_SUMS = ("tried_count", "failed", "train_seconds", "final_train_seconds")
+_WHOLE_SUMS = ("total_seconds", "final_total_seconds", "money")
 
 
 def summarise_search(results: Results) -> SearchSummary | None:
@@ -155,7 +159,6 @@ def summarise_search(results: Results) -> SearchSummary | None:
     found = {arm.label: arm_data(search, arm.label) for arm in results.arms}
     arms = [_arm(arm, seed, data, sign, settings) for arm in results.arms for seed, data in found[arm.label].items()]
     protocol = results.study.protocol
-    money = [arm.money for arm in arms]
     name = search["metric"]["name"]
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return SearchSummary(
@@ -172,7 +175,8 @@ def summarise_search(results: Results) -> SearchSummary | None:
         complete=search["complete"],
         equal=search["equal"],
         **{key: sum(getattr(arm, key) for arm in arms) for key in _SUMS},
-        money=None if None in money else sum(amount for amount in money if amount is not None),
+        **{key: _whole_sum([getattr(arm, key) for arm in arms]) for key in _WHOLE_SUMS},
+        money_reason="; ".join(dict.fromkeys(arm.money_reason for arm in arms if arm.money is None)),
         arms=tuple(arms),
         not_searched=tuple(arm.label for arm in results.arms if arm.trains and not found[arm.label]),
     )
@@ -192,6 +196,8 @@ def _arm(arm: Arm, seed: int | None, result: dict[str, Any], sign: float, settin
     reference = best if len(first) == len(tried) else _best(first, sign)
     spread = spread_count(settings.trials if seed is None else settings.of_seed(seed).trials, settings.sampler)
     drop, reason = _median_drop(first[:spread], reference, sign)
+    seconds = _whole_sum([trial.total_seconds for trial in tried])
+    money, money_reason = _money(arm, tried, seconds)
     return SearchedArm(
         method=arm.label,
         seed=seed,
@@ -208,21 +214,35 @@ def _arm(arm: Arm, seed: int | None, result: dict[str, Any], sign: float, settin
         median_drop=drop,
         median_drop_reason=reason,
         train_seconds=result["train_seconds"],
-        total_seconds=result["total_seconds"],
+        total_seconds=seconds,
         final_train_seconds=sum(record.timing.train_seconds or 0.0 for record in records),
-        final_total_seconds=sum(record.timing.total_seconds or 0.0 for record in records),
-        money=_money(arm, result["total_seconds"]),
+        final_total_seconds=whole_seconds(records),
+        money=money,
+        money_reason=money_reason,
         tried=tried,
     )
 
 
-def _money(arm: Arm, seconds: float) -> float | None:
-    """Returns what this time costs at the price of the arm's final trials; None where they have none, or several."""
+def _money(arm: Arm, tried: Sequence[SearchTrial], seconds: float | None) -> tuple[float | None, str]:
+    """Returns what the search costs at the price of the arm's final trials, and why that is not known."""
     pairs = [(record.money.trial, record.timing.total_seconds) for record in arm.completed]
     prices = [amount / own for amount, own in pairs if amount is not None and own]
-    if not prices or max(prices) - min(prices) > 1e-9 * max(prices):
-        return None
-    return prices[0] * seconds
+    if seconds is None:
+        untimed = sum(trial.total_seconds is None for trial in tried)
+        return None, f"{untimed} of {len(tried)} search trials of {arm.label} have no time of their own"
+    if not prices:
+        reasons = [why for record in arm.completed if (why := record.missing.get("money.trial"))]
+        return None, reasons[
+            0
+        ] if reasons else f"no final trial of {arm.label} has completed, whose price it would have"
+    if max(prices) - min(prices) > 1e-9 * max(prices):
+        return None, f"final trials of {arm.label} ran on devices of different prices"
+    return prices[0] * seconds, ""
+
+
+def _whole_sum(figures: Sequence[float | None]) -> float | None:
+    """Sums figures; None where one is not known."""
+    return None if None in figures else sum(figure for figure in figures if figure is not None)
 
 
 def spread_count(trials: int, sampler: Sampler) -> int:

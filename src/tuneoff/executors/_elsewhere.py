@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from tuneoff.config.spec import ExecutionSpec, TrialSpec
-from tuneoff.errors import ExecutorError, StoreError
+from tuneoff.errors import ExecutorError, StoreError, TuneoffError
 from tuneoff.executors._second_try import as_left
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.executors.local import LocalExecutor
@@ -31,6 +31,14 @@ class ElsewhereExecutor(LocalExecutor):
         self, trial: TrialSpec, search_trial: TrialSpec | None = None, *, memory_limit_bytes: int | None = None
     ) -> ArmForecast:
         raise ExecutorError("trials run on other machines than this one")
+
+    def estimate(
+        self, pairs: Sequence[tuple[TrialSpec, TrialSpec | None]], *, memory_limit_bytes: int | None = None
+    ) -> list[ArmForecast | TuneoffError]:
+        # The names would be those of this machine.
+        elsewhere = {"trials_device": self.job_device, "device_name": "", "processor": ""}
+        answers = super().estimate(pairs, memory_limit_bytes=memory_limit_bytes)
+        return [each.model_copy(update=elsewhere) if isinstance(each, ArmForecast) else each for each in answers]
 
     def trains_together(self, execution: ExecutionSpec) -> int:
         return 1

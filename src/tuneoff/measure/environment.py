@@ -101,6 +101,15 @@ def memory_bytes() -> int:
     return int(psutil.virtual_memory().total)
 
 
+def device_name(device: torch.device | str) -> str:
+    """Returns the name of a GPU, or of the processor."""
+    if not str(device).startswith("cuda"):
+        return processor()
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
 def describe(
     device: torch.device | str,
     threads: int,
@@ -116,11 +125,10 @@ def describe(
         release_memory: whether freed memory went back to the system at once.
     """
     name = str(device)
-    device_name, device_memory = processor(), None
+    device_memory = None
     if name.startswith("cuda"):
         import torch
 
-        device_name = torch.cuda.get_device_name(name)
         device_memory = int(torch.cuda.get_device_properties(name).total_memory)
     return Environment(
         platform=platform.platform(),
@@ -129,7 +137,7 @@ def describe(
         cores=core_count(),
         memory_bytes=memory_bytes(),
         device=name,
-        device_name=device_name,
+        device_name=device_name(name),
         device_memory_bytes=device_memory,
         threads=threads,
         versions=dict(versions()),

@@ -93,6 +93,13 @@ class ArmForecast(Frozen):
         "corrected; else null",
     )
     device: str = Field(description="what it is a forecast for")
+    device_name: str = Field("", description="name of that GPU or processor; empty where it is not known")
+    processor: str = Field("", description="name of the machine's processor, likewise")
+    trials_device: str = Field(
+        "",
+        description="of trials that run on other machines: auto, cpu or cuda; empty where they run on this one, which "
+        "the forecast is for",
+    )
     peak_memory_bytes: int | None = Field(
         None,
         description="peak while training: of the process on a CPU, of the allocator on CUDA; with `--gpu-memory` "

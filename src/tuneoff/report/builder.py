@@ -251,11 +251,13 @@ def _money_summary(results: Results, search: SearchSummary | None) -> MoneySumma
     prices = results.study.prices
     if prices is None:
         return None
-    amounts = [record.money.trial for record in results.completed]
+    # A trial that failed cost something, too.
+    amounts = [record.money.trial for record in results.records]
     return MoneySummary(
         **prices.model_dump(),
         final=sum(amount for amount in amounts if amount is not None),
         search=search.money if search else None,
+        search_reason=search.money_reason if search else "there was no search",
         unpriced=amounts.count(None),
     )
 

@@ -219,7 +219,11 @@ class MoneySummary(Part):
         description="all trials of the search, at the prices of their arms' final trials; null without a search, and "
         "where one is not known"
     )
-    unpriced: int = Field(description="final trials that completed and whose price is not known")
+    search_reason: str = Field("", description="why that is null; else empty")
+    unpriced: int = Field(
+        description="final trials that ended, in whatever way, and whose price is not known: of one that diverged or "
+        "failed no time is recorded"
+    )
 
 
 class RaceLookSummary(Part):

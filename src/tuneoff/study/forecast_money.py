@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tuneoff.analysis.money import NO_PRICES, PREDICTIONS, price, unknown_device
+from tuneoff.analysis.money import NO_PRICES, PREDICTIONS, names_of, price, unknown_device
 from tuneoff.config.spec import PricesSpec
 from tuneoff.records.forecast import ArmForecast, StudyForecast
 
@@ -37,7 +37,7 @@ def with_money(
         return forecast.model_copy(update={"arms": arms, "missing": {**forecast.missing, "money": NO_PRICES}})
     total, unknown = 0.0, []
     for label, seconds in all_seconds.items():
-        hour = price(prices, forecast.arms[label].device, devices=devices.get(label, 1))
+        hour = _hour(forecast.arms[label], prices, devices.get(label, 1))
         if hour is None or seconds is None:
             unknown.append(label)
         else:
@@ -57,9 +57,9 @@ def _priced(arm: ArmForecast, prices: PricesSpec | None, devices: int, search_se
     arm = arm.model_copy(update={**dict.fromkeys(_FIGURES), "missing": _others(arm.missing)})
     if prices is None:
         return arm.model_copy(update={"missing": {**arm.missing, **dict.fromkeys(_FIGURES, NO_PRICES)}})
-    hour, one_device = price(prices, arm.device, devices=devices), price(prices, arm.device)
-    if hour is None or one_device is None:
-        reason = unknown_device(prices, arm.device)
+    hour = _hour(arm, prices, devices)
+    if hour is None:
+        reason = _why_without_price(arm, prices)
         return arm.model_copy(update={"missing": {**arm.missing, **dict.fromkeys(_FIGURES, reason)}})
     missing: dict[str, str] = {}
     seconds, test_seconds = arm.trial_seconds, arm.seconds.get("test")
@@ -69,7 +69,8 @@ def _priced(arm: ArmForecast, prices: PricesSpec | None, devices: int, search_se
         missing["search_money"] = "no trial of a search is to come"
     predictions = None
     if test_seconds is not None and arm.test_examples:
-        predictions = one_device * test_seconds * PREDICTIONS / arm.test_examples / _SECONDS
+        # As many devices as the trial has share its test.
+        predictions = hour * test_seconds * PREDICTIONS / arm.test_examples / _SECONDS
     else:
         missing["prediction_money"] = "the time of the test is not known"
     return arm.model_copy(
@@ -80,6 +81,20 @@ def _priced(arm: ArmForecast, prices: PricesSpec | None, devices: int, search_se
             "missing": {**arm.missing, **missing},
         }
     )
+
+
+def _hour(arm: ArmForecast, prices: PricesSpec, devices: int) -> float | None:
+    """Returns what an hour of an arm's trials costs; None where no price is stated for their device, or it is another
+    than that which the times are of."""
+    if arm.trials_device not in ("", arm.device):
+        return None
+    return price(prices, arm.device, names_of(arm.device, arm.device_name, arm.processor), devices)
+
+
+def _why_without_price(arm: ArmForecast, prices: PricesSpec) -> str:
+    if arm.trials_device not in ("", arm.device):
+        return f"the forecast is of this machine's {arm.device}, and the trials run on other machines"
+    return unknown_device(prices, arm.device_name or arm.device)
 
 
 def _others(missing: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report import units
 from tuneoff.report.markup import grid
@@ -93,5 +94,15 @@ def _procedure(report: Report) -> Iterator[Line]:
         timing = "no trial was disturbed" if report.is_ours else "not recorded"
     yield "Are the timings undisturbed?", NO if contended else YES if report.is_ours else PART, timing
     seconds = sum((arm.total_seconds.mean or 0.0) * arm.total_seconds.n for arm in report.methods)
-    searched = f", and {units.seconds(search.total_seconds)} of search" if search else ""
-    yield "Is it told what repeating it takes?", YES, f"{units.seconds(seconds)} of trials{searched}"
+    untimed = trials_done.completed - sum(arm.total_seconds.n for arm in report.methods)
+    searched = f", and {_search_time(search)}" if search else ""
+    rest = f" (of {untimed} more the time is not known)" if untimed > 0 else ""
+    is_told = untimed <= 0 and (search is None or search.total_seconds is not None)
+    told = f"{units.seconds(seconds)} of trials{rest}{searched}"
+    yield "Is it told what repeating it takes?", YES if is_told else PART, told
+
+
+def _search_time(search: SearchSummary) -> str:
+    if search.total_seconds is None:
+        return "a search whose time is not known"
+    return f"{units.seconds(search.total_seconds)} of search"

@@ -69,10 +69,15 @@ def describe_money(report: Report) -> str:
     hours = join([f"{units.number(price)} an hour of {device}" for device, price in money.device_hour.items()])
     source = f" ({money.note})" if money.note else ""
     search_text = "" if money.search is None else f", the trials of the search {units.number(money.search)}"
+    search_unknown = (
+        f" The price of the search is not known: {money.search_reason}."
+        if report.search is not None and money.search is None
+        else ""
+    )
     unknown = f"; of {money.unpriced} more the price is not known" if money.unpriced else ""
     return (
         f"Money is in {money.currency}, at {hours}{source}, for the whole trial. The final trials cost "
-        f"{units.number(money.final)}{search_text}{unknown}."
+        f"{units.number(money.final)}{search_text}{unknown}.{search_unknown}"
     )
 
 

@@ -157,10 +157,14 @@ def _describe_cost(search: SearchSummary) -> str:
     others = (
         f" The time of {untimed} search trials that shared a process or a device is not counted." if untimed else ""
     )
+    whole, final = (
+        "not known" if seconds is None else units.seconds(seconds)
+        for seconds in (search.total_seconds, search.final_total_seconds)
+    )
     return (
         f"{search.tried_count} trials of the search trained for {units.seconds(search.train_seconds)} "
-        f"({units.seconds(search.total_seconds)} with loading and validation); the final trials for "
-        f"{units.seconds(search.final_train_seconds)} ({units.seconds(search.final_total_seconds)}).{others}"
+        f"({whole} with loading and validation); the final trials for "
+        f"{units.seconds(search.final_train_seconds)} ({final}).{others}"
     )
 
 

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
 from tuneoff.interfaces import Baseline, Example, Features, Method, Task, computed_tokens
+from tuneoff.measure.environment import device_name, processor
 from tuneoff.measure.memory import resident_bytes
 from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
 from tuneoff.trial.data import load as trial_data
@@ -249,7 +252,7 @@ def build_forecast(
         label=spec.label,
         trial=spec.id,
         how=how,
-        device=str(counts.request.device),
+        **_names(counts.request.device),
         peak_memory_bytes=memory.peak_memory_bytes,
         memory=dict(memory.memory),
         available_bytes=memory.available_bytes,
@@ -297,6 +300,10 @@ def predictions_bytes(task: Task, test: Sequence[Example]) -> int:
     )
 
 
+def _names(device: torch.device) -> dict[str, str]:
+    return {"device": str(device), "device_name": device_name(device), "processor": processor()}
+
+
 def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> ArmForecast:
     """Forecasts a baseline, which uses no model, by predicting a few rows."""
     task = registry.create_task(spec.task)
@@ -314,7 +321,7 @@ def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> Ar
         label=spec.label,
         trial=spec.id,
         how="profile",
-        device=str(choose_device(device)),
+        **_names(choose_device(device)),
         seconds={"load": loaded - started, "test": seconds},
         stored_bytes=0,
         predictions_bytes=predictions_bytes(task, data.splits["test"]),
