@@ -136,6 +136,13 @@ def test_json_and_parquet_keep_types(tmp_path: Path) -> None:
     rows = read_rows(registry.sources(), SourceSpec(source=str(path)), "train")
     assert rows.columns == {"text": ["a", None], "label": [1, 0], "weight": [0.5, None]}
     assert rows.class_names == {"label": ("neg", "pos")}
+    classes = {"names": ["O", "B-x"], "_type": "ClassLabel"}
+    lists = {"tags": {"feature": classes, "_type": "Sequence"}, "text": {"feature": {}}, "old": [classes]}
+    table = pyarrow.table({"text": [["a"]], "tags": [[1]], "old": [[0]]})
+    metadata = {"huggingface": json.dumps({"info": {"features": lists}})}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "lists.parquet")
+    listed = read_rows(registry.sources(), SourceSpec(source=str(tmp_path / "lists.parquet")), "train")
+    assert listed.class_names == {"tags": ("O", "B-x"), "old": ("O", "B-x")}
     assert rows.lines == ()
     assert rows.place(1).endswith("a.parquet row 2")
 

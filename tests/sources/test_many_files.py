@@ -210,6 +210,18 @@ def test_a_saved_data_set_has_its_splits_and_classes(saved: Path) -> None:
     assert "train, test" in caught.value.hint
 
 
+def test_a_saved_data_set_names_the_classes_in_its_lists(tmp_path: Path) -> None:
+    import datasets
+
+    tags = datasets.Sequence(datasets.ClassLabel(names=["O", "B-x"]))
+    features = datasets.Features({"tokens": datasets.Sequence(datasets.Value("string")), "ner_tags": tags})
+    table = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[0, 1]]}, features=features)
+    table.save_to_disk(str(tmp_path / "saved"))
+    table.to_parquet(str(tmp_path / "rows.parquet"))
+    for name in ("saved", "rows.parquet"):
+        assert _read(str(tmp_path / name)).class_names == {"ner_tags": ("O", "B-x")}
+
+
 def test_a_single_saved_table_serves_any_role(saved: Path) -> None:
     one = str(saved / "one")
     assert _read(one).columns["text"] == _read(one, "test").columns["text"] == ["c", "a"]

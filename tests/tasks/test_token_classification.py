@@ -111,6 +111,54 @@ def test_parts_of_speech_are_compared_by_the_accuracy_of_words() -> None:
     assert score(["DET NOUN"], ["DET DET"])["word_accuracy"] == 0.5
 
 
+def test_tags_that_the_options_do_not_name_are_refused_with_their_row() -> None:
+    task = TokenClassification({"labels": ["O", "B-PER"]})
+    rows = Rows({"text": [["a", "b"], ["c", "d"]], "tags": [["O", "B-PER"], ["O", "B-LOC"]]}, "rows.jsonl")
+    with pytest.raises(DataError, match=r"rows\.jsonl row 2: tag 'B-LOC' is not in task\.labels") as caught:
+        task.fit({"train": task.examples(rows, task.columns(rows), "train")})
+    assert "O, B-PER" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("tags", "labels", "said"),
+    [
+        ([0, 1], None, "a number without a name"),
+        ("0 1", None, "a number without a name"),
+        ([0, -100], ["O", "B-x"], "tag -100 is not among the 2 tags"),
+        ([0, 2], ["O", "B-x"], "tag 2 is not among the 2 tags"),
+    ],
+)
+def test_numbers_of_no_tag_are_refused(tags: Any, labels: list[str] | None, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read(["a", "b"], tags, {"labels": labels} if labels else {})
+
+
+def test_a_text_to_predict_is_split_as_texts_were_in_training() -> None:
+    for text, tags, at, count in (
+        ("Ann, of Rome.", "B-x O O", "spaces", 3),
+        ("Ann, of Rome.", [[0, 3, "x"]], "signs", 5),
+        (["Ann,", "of"], ["B-x", "O"], "signs", 5),
+    ):
+        task = TokenClassification({})
+        rows = Rows({"text": [text], "tags": [tags]}, "rows.jsonl")
+        task.fit({"train": task.examples(rows, task.columns(rows), "train")})
+        assert task.fitted_options == {"split_words": at}
+        assert len(words(read("Ann, of Rome.", "[]", dict(task.fitted_options)))) == count
+
+
+def test_a_rare_kind_comes_into_every_split_or_is_told() -> None:
+    task = TokenClassification({})
+    train = [read(["a", "b"], ["B-x", "O"])] * 9 + [read(["a", "b"], ["B-x", "B-y"])] * 2
+    task.fit({"train": [*train, read(["a"], ["O"])]})
+    assert [task.stratum(example) for example in (train[0], train[-1], read(["a"], ["O"]))] == ["x", "y", ""]
+    task.refit(train)
+    assert task.findings() == ()
+    task.refit(train[:9])
+    (finding,) = task.findings()
+    assert finding.name == "unlearned_tags"
+    assert "B-y" in finding.message
+
+
 # --- entities
 
 
@@ -163,7 +211,7 @@ def test_a_word_is_read_at_its_first_token_and_by_a_decoder_at_its_last(architec
     with torch.no_grad():
         logits = task.forward(Attached(model, model), batch)
         alone = model(torch.tensor([list(features[1].input_ids)])).logits[0]
-    places = [features[1].words[3 * i : 3 * i + 2][position] for i in range(3)]
+    places = [features[1].words[4 * i + 1 : 4 * i + 3][position] for i in range(3)]
     assert len(logits) == 5 == task.loss_terms(features)
     torch.testing.assert_close(logits[2:], alone[places], atol=1e-5, rtol=1e-4)
 
@@ -173,7 +221,7 @@ def test_the_code_of_a_card_gives_the_same_tags(architecture: str) -> None:
     from transformers import AutoConfig
 
     task = TokenClassification({})
-    texts = [["ab", "c"], ["d", "ef", "gh", "ü"], ["x"] * 30]
+    texts = [["ab", "c"], ["d", "ef", "gh", "ü"], ["x"] * 30, ["g h", "i j k"]]
     examples = [read(text, ["B-x", *["O"] * (len(text) - 1)]) for text in texts]
     task.fit({"train": examples})
     config = AutoConfig.for_model(architecture, vocab_size=300, max_position_embeddings=64, **shape(architecture, 64))
@@ -185,7 +233,28 @@ def test_the_code_of_a_card_gives_the_same_tags(architecture: str) -> None:
         found = task.outcome(task.forward(Attached(model, model), batch), batch, examples)
         assert [names["predict"](text) for text in texts] == [p.output.split() for p in found]
         assert len(names["predict"]("Ann, of Rome.")) == 5
+        spaced = TokenClassification({**task.fitted_options, "split_words": "spaces"})
+        exec("\n".join(spaced.plain_code(model, tokenizer, {"text": "text", "tags": "tags"}, 24)), names)
+        assert len(names["predict"]("Ann, of Rome.")) == 3
     assert len({tag for p in found for tag in p.output.split()}) == 2
+
+
+def test_tags_stand_at_their_words_where_the_tokenizer_drops_one_before() -> None:
+    from tokenizers import normalizers
+    from transformers import AutoConfig
+
+    task = TokenClassification({})
+    examples = [read(["\u200b", "Paris", "is"], ["O", "B-loc", "O"])]
+    task.fit({"train": examples})
+    config = AutoConfig.for_model("bert", vocab_size=300, max_position_embeddings=64, **shape("bert", 64))
+    tokenizer = byte_tokenizer(config)
+    tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    features = task.encode(examples, tokenizer, 32)
+    batch = task.collate(features, 0)
+    assert batch["labels"].tolist() == [1, 0]
+    (found,) = task.outcome(torch.eye(2)[[1, 0]] * 9, batch, examples)
+    assert found.output == "O B-loc O"
+    assert [entity["text"] for entity in task.describe(found, examples[0])["entities"]] == ["Paris"]
 
 
 def test_words_beyond_the_longest_input_get_no_tag_and_no_loss() -> None:
@@ -196,7 +265,7 @@ def test_words_beyond_the_longest_input_get_no_tag_and_no_loss() -> None:
     task.fit({"train": examples})
     config = AutoConfig.for_model("bert", vocab_size=300, max_position_embeddings=64, **shape("bert", 64))
     features = task.encode(examples, byte_tokenizer(config), 12)
-    kept = len(features[0].words) // 3
+    kept = len(features[0].words) // 4
     assert features[0].truncated
     assert 0 < kept < 9
     logits = torch.eye(2)[[1] * kept] * 9

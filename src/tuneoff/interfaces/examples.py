@@ -80,8 +80,8 @@ class Features:
         target_bytes: bytes (UTF-8) of the text to write; 0 where they are not counted.
         segments: number of the text that each of `input_ids` belongs to (transformers' `token_type_ids`), for a
             model that is told; empty where there is one text.
-        words: three numbers for each word that gets a tag: the positions of its first and its last token, and its tag's
-            number; empty for a task without.
+        words: four numbers for each word that gets a tag: which of the text's words it is, the positions of its first
+            and its last token, and its tag's number; empty for a task without.
     """
 
     input_ids: Sequence[int]

@@ -15,7 +15,7 @@ class Rows:
     Attributes:
         columns: column name -> values, all of equal length; None where a value is missing.
         origin: what to call it in a message, e.g. `train.csv`.
-        class_names: column -> names of its integer codes, where the source declares them.
+        class_names: column -> names of its integer codes, or of those in its lists, where the source declares them.
         lines: line numbers of the rows in a text file, for messages; empty where there are none.
         commit: of the hub's data set, that the rows were read at; None where they come from elsewhere.
         numbers: numbers of the rows in their source, for messages; empty where none was left out.

@@ -154,9 +154,9 @@ class Task(ABC):
         return bool(self.labels)
 
     @property
-    def fitted_options(self) -> dict[str, float]:
-        """Returns options that stand for numbers that were fitted, for the record: a task that is created with them
-        needs no rows."""
+    def fitted_options(self) -> Mapping[str, float | str]:
+        """Returns options that stand for what was fitted, such as numbers, for the record: a task that is created with
+        them needs no rows."""
         return {}
 
     @property

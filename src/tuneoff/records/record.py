@@ -266,10 +266,10 @@ class DataInfo(Frozen):
 
     splits: dict[str, SplitInfo] = Field(default_factory=dict, description="split -> what it held")
     labels: tuple[str, ...] = Field((), description="classes in order of their numbers")
-    fitted: dict[str, float] = Field(
+    fitted: dict[str, float | str] = Field(
         default_factory=dict,
-        description="option of the task -> the number that the training rows gave it, such as `center` and `scale` of "
-        "regression",
+        description="option of the task -> what the training rows gave it, such as the numbers `center` and `scale` of "
+        "regression, or where token classification splits a text into words (`split_words`)",
     )
     columns: dict[str, str] = Field(default_factory=dict, description="role -> column, as given or guessed")
     overlap: dict[str, int] = Field(
@@ -392,7 +392,7 @@ class Finding(Frozen):
         description="e.g. `collapsed`, `below_baseline`, `overlap`, `truncated`, `contended`, `random_weights`, "
         "`fresh_weights`, `halved_batches`, `idle_parameters`, `ia3_without_feedforward`, `tracker_failed`, "
         "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
-        "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, "
+        "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, `unlearned_tags`, "
         "`groups_removed`, `groups_of_one`, `few_groups`, "
         "`pad_token_replaced`"
     )

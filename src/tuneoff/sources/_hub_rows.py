@@ -262,12 +262,16 @@ def convert_table(table: Any, features: Mapping[str, Any] | None, origin: str) -
     import datasets
 
     columns: dict[str, list[Any]] = table.to_pydict()
-    names = {
-        column: tuple(feature.names)
-        for column, feature in (features or {}).items()
-        if isinstance(feature, datasets.ClassLabel) and column in columns
-    }
+    items = {column: _item_feature(feature) for column, feature in (features or {}).items() if column in columns}
+    names = {column: tuple(item.names) for column, item in items.items() if isinstance(item, datasets.ClassLabel)}
     for column in names:
         # -1 is the hub's sign for a label that is kept secret.
         columns[column] = [None if value == -1 else value for value in columns[column]]
     return Rows(columns, origin, class_names=names)
+
+
+def _item_feature(feature: Any) -> Any:
+    """Returns the type of the items of a list, or of a list of lists; of what is none, its own."""
+    while isinstance(feature, list) or hasattr(feature, "feature"):
+        feature = feature[0] if isinstance(feature, list) else feature.feature
+    return feature

@@ -336,16 +336,25 @@ def _from_arrow(table: Any, origin: str) -> Rows:
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Reads the names of integer classes, which the hub's own Parquet files carry in their schema."""
+    """Reads the names of integer classes, also of those in lists, which the hub's own Parquet files carry in their
+    schema."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        items = {name: _item_feature(feature) for name, feature in features.items()}
         return {
             name: tuple(map(str, feature["names"]))
-            for name, feature in features.items()
+            for name, feature in items.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _item_feature(feature: Any) -> Any:
+    """Returns what the schema says of the items of a list, or of a list of lists; of what is none, what it says."""
+    while isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature):
+        feature = feature["feature"] if isinstance(feature, dict) else next(iter(feature), None)
+    return feature
 
 
 _READERS: dict[str, Callable[[Path, str], Rows]] = {

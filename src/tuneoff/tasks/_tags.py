@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from tuneoff.tasks._cells import parse_literal
 from tuneoff.tasks._words import word_spans
 
 Array = NDArray[np.float64]
+SPACED_WORD = r"\S+"
+"""A word of a text whose tags have spaces between them."""
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _LABEL_KEYS = ("label", "type", "entity", "tag", "category", "entity_group", "class", "labels")
 
 
@@ -34,13 +38,14 @@ def _items(cell: Any) -> list[Any] | None:
     return list(value)
 
 
-def tagged(text: Any, tags: Any, names: Sequence[str]) -> TaggedWords:
+def tagged(text: Any, tags: Any, names: Sequence[str] | None, at_spaces: bool = False) -> TaggedWords:
     """Reads a row.
 
     Args:
         text: a list of words, or a text.
         tags: a tag for each word, as a list or with spaces between them; or entities.
-        names: of tags that are numbers.
+        names: of tags that are numbers; None leaves numbers as they are.
+        at_spaces: split a text with entities at spaces, as one with a tag for each word is.
 
     Raises:
         ValueError: says what does not fit together.
@@ -59,7 +64,7 @@ def tagged(text: Any, tags: Any, names: Sequence[str]) -> TaggedWords:
         raise ValueError(f"neither words nor a text: {str(text)[:40]!r}")
     else:
         whole = text
-        spans = word_spans(text) if entities is not None else _spans_of_spaced(text)
+        spans = _spans_of_spaced(text) if at_spaces or entities is None else word_spans(text)
     if not spans:
         raise ValueError("there is no word")
     if entities is not None:
@@ -71,18 +76,26 @@ def tagged(text: Any, tags: Any, names: Sequence[str]) -> TaggedWords:
     return TaggedWords(whole, spans, tuple(_tag(tag, names) for tag in found), 0)
 
 
+def is_spaced(text: Any, tags: Any) -> bool:
+    """Tells whether a row is a text, and has a tag for each of its words between spaces."""
+    if _items(text) is not None:
+        return False
+    own = _items(tags)
+    return own is None or (bool(own) and _are_tags(own))
+
+
 def _are_tags(items: Sequence[Any]) -> bool:
     return all(isinstance(item, str | Real) for item in items)
 
 
-def _tag(tag: Any, names: Sequence[str]) -> str:
+def _tag(tag: Any, names: Sequence[str] | None) -> str:
     whole = isinstance(tag, Real) and tag % 1 == 0
     text = str(int(tag) if whole else tag).strip()
-    if text in names:
-        return text
-    if names and text.isdecimal():
-        if int(text) >= len(names):
-            raise ValueError(f"tag {text} is not among the {len(names)} tags")
+    if names is not None and text not in names and _WHOLE.fullmatch(text):
+        if not names:
+            raise ValueError(f"tag {text} is a number without a name; task.labels names the tags, that of 0 first")
+        if not 0 <= int(text) < len(names):
+            raise ValueError(f"tag {text} is not among the {len(names)} tags, which are counted from 0")
         return str(names[int(text)])
     if not text or len(text.split()) > 1:
         raise ValueError(f"a tag is {text!r}; it must be one word")
@@ -115,12 +128,7 @@ def _spans_of(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _spans_of_spaced(text: str) -> tuple[tuple[int, int], ...]:
-    spans, start = [], 0
-    for word in text.split():
-        start = text.index(word, start)
-        spans.append((start, start + len(word)))
-        start += len(word)
-    return tuple(spans)
+    return tuple(found.span() for found in re.finditer(SPACED_WORD, text))
 
 
 def _words_of(
@@ -161,7 +169,7 @@ def holds_words(texts: Sequence[Any], tags: Sequence[Any]) -> bool:
     if not pairs or len(listed) < len(pairs):
         return False
     try:
-        read = [tagged(text, own, ()) for text, own in pairs]
+        read = [tagged(text, own, None) for text, own in pairs]
     except ValueError:
         return False
     repeats = len({tag for row in read for tag in row.tags}) < sum(len(row.tags) for row in read) / 2

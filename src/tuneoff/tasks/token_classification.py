@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
 from tuneoff.interfaces import (
     OUTSIDE,
     Attached,
@@ -32,9 +32,11 @@ from tuneoff.tasks._labels import kept_text
 from tuneoff.tasks._metrics import macro_f1, micro_f1, precision, recall
 from tuneoff.tasks._rows import choose_columns, require_columns, require_filled, require_unicode
 from tuneoff.tasks._tags import (
+    SPACED_WORD,
     TaggedWords,
     entity_counts,
     holds_words,
+    is_spaced,
     nats_and_words,
     nats_per_word,
     right_words,
@@ -65,6 +67,12 @@ class TokenOptions(TaskOptions):
     )
     labels: tuple[str, ...] | None = Field(
         None, min_length=2, description="the tags in order of their numbers; found in the data if unset"
+    )
+    split_words: Literal["auto", "spaces", "signs"] = Field(
+        "auto",
+        description="where a text is split into words that no list and no tags tell apart: at `spaces`, or so that "
+        "`signs` such as commas are words, too; `auto`: at spaces where training rows hold a text and a tag for each "
+        "word, else at signs",
     )
 
     @field_validator("labels")
@@ -120,10 +128,18 @@ class TokenClassification(Task):
         super().__init__(options)
         self._labels: dict[str, int] = {label: number for number, label in enumerate(self.options.labels or ())}
         self._widened = 0
+        self._rows: Counter[str] = Counter()
+        """Kind of entity -> training rows that have it, before test and validation rows are cut off them."""
+        self._unlearned: list[str] = []
+        self._split: str = self.options.split_words
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(self._labels)
+
+    @property
+    def fitted_options(self) -> dict[str, float | str]:
+        return {"split_words": self._split}
 
     @property
     def placeholder_target(self) -> str:
@@ -157,10 +173,12 @@ class TokenClassification(Task):
         require_filled(rows, columns, split)
         names = self.options.labels or rows.class_names.get(columns["tags"], ())
         texts, tags = rows.columns[columns["text"]], rows.columns[columns["tags"]]
+        if self._split == "auto":
+            self._split = "spaces" if any(map(is_spaced, texts, tags)) else "signs"
         examples = []
         for index, (text, own) in enumerate(zip(texts, tags, strict=True)):
             try:
-                words = tagged(text, own, names)
+                words = tagged(text, own, names, self._split == "spaces")
             except ValueError as error:
                 raise DataError(
                     f"{rows.place(index)}: {error}",
@@ -172,6 +190,8 @@ class TokenClassification(Task):
         return require_unicode(examples)
 
     def fit(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        if self.options.labels:
+            self._refuse_unnamed(splits)
         train = Counter(tag for example in splits["train"] for tag in example.target.split())
         if len(train) < 2:
             raise DataError(
@@ -194,12 +214,34 @@ class TokenClassification(Task):
             everywhere = {tag for examples in splits.values() for e in examples for tag in e.target.split()}
             names = sorted(everywhere, key=lambda tag: (tag != OUTSIDE, split_tag(tag)[1], tag))
             self._labels = {label: number for number, label in enumerate(names)}
+        self._rows = Counter(kind for example in splits["train"] for kind in _kinds(example))
+
+    def _refuse_unnamed(self, splits: Mapping[str, Sequence[Example]]) -> None:
+        for example in (example for examples in splits.values() for example in examples):
+            tag = next((tag for tag in example.target.split() if tag not in self._labels), None)
+            if tag is not None:
+                raise DataError(
+                    f"{example.place}: tag {tag!r} is not in task.labels{did_you_mean(tag, self._labels)}",
+                    hint=f"task.labels: {listed(self._labels)}.",
+                )
+
+    def refit(self, train: Sequence[Example]) -> None:
+        learned = {tag for example in train for tag in example.target.split()}
+        self._unlearned = [tag for tag in self._labels if tag not in learned]
 
     def findings(self) -> tuple[Finding, ...]:
-        if not self._widened:
-            return ()
-        message = f"{self._widened} entities begin or end within a word and were widened to whole words"
-        return (Finding(name="widened_entities", message=message),)
+        found = []
+        if self._widened:
+            message = f"{self._widened} entities begin or end within a word and were widened to whole words"
+            found.append(Finding(name="widened_entities", message=message))
+        if self._unlearned:
+            message = f"tags that no training row has, so that none can learn them: {listed(self._unlearned)}"
+            found.append(Finding(name="unlearned_tags", message=message))
+        return tuple(found)
+
+    def stratum(self, example: Example) -> str:
+        """Returns the row's rarest kind of entity, so that rare ones come into every split."""
+        return min(_kinds(example), key=lambda kind: (self._rows[kind], kind), default="")
 
     def count_classes(self, examples: Sequence[Example]) -> dict[str, int]:
         counts = Counter(tag for example in examples for tag in set(example.target.split()))
@@ -241,18 +283,19 @@ class TokenClassification(Task):
         features = []
         for example, encoded in zip(examples, encode_texts(examples, tokenizer, max_length), strict=True):
             words: list[int] = []
-            for (start, end), tag in zip(example.words, example.target.split(), strict=True):
+            for number, ((start, end), tag) in enumerate(zip(example.words, example.target.split(), strict=True)):
                 own = [i for i, (first, last) in enumerate(encoded.offsets) if first < end and last > start]
                 if own:
-                    words += [own[0], own[-1], self._labels.get(tag, 0)]
+                    # Rows to predict hold a tag that the model may not know.
+                    words += [number, own[0], own[-1], self._labels.get(tag, 0)]
             features.append(Features(encoded.ids, 0, encoded.length, words=words))
         return features
 
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
         """Pads token ids on the right.
 
-        Besides ids and mask: `words`, row, first and last token of each word, shape (words, 3); `labels`, their tags'
-        numbers, shape (words,); `counts`, words of each example, shape (batch,).
+        Besides ids and mask: `words`, row, number in its text, first and last token of each word, shape (words, 4);
+        `labels`, their tags' numbers, shape (words,); `counts`, words of each example, shape (batch,).
         """
         import torch
 
@@ -262,15 +305,15 @@ class TokenClassification(Task):
         for row, feature in enumerate(features):
             ids[row, : len(feature.input_ids)] = torch.tensor(feature.input_ids)
             mask[row, : len(feature.input_ids)] = 1
-        triples = [torch.tensor(f.words, dtype=torch.long).view(-1, 3) for f in features]
-        counts = torch.tensor([len(own) for own in triples])
+        parts = [torch.tensor(f.words, dtype=torch.long).view(-1, 4) for f in features]
+        counts = torch.tensor([len(own) for own in parts])
         rows = torch.arange(len(features)).repeat_interleave(counts)
-        words = torch.cat(triples)
+        words = torch.cat(parts)
         return {
             "input_ids": ids,
             "attention_mask": mask,
-            "words": torch.cat([rows[:, None], words[:, :2]], dim=1),
-            "labels": words[:, 2],
+            "words": torch.cat([rows[:, None], words[:, :3]], dim=1),
+            "labels": words[:, 3],
             "counts": counts,
         }
 
@@ -293,7 +336,7 @@ class TokenClassification(Task):
         return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
 
     def loss_terms(self, features: Sequence[Features]) -> int:
-        return sum(len(f.words) for f in features) // 3
+        return sum(len(f.words) for f in features) // 4
 
     def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
         """Computes logits of shape (words, tags), example by example."""
@@ -301,7 +344,7 @@ class TokenClassification(Task):
         decoder = is_causal(model.config)
         inputs = model_inputs(attached, batch["input_ids"], batch["attention_mask"])
         logits = model(**inputs, **({"use_cache": False} if decoder else {})).logits
-        row, first, last = batch["words"].unbind(-1)
+        row, _, first, last = batch["words"].unbind(-1)
         # Virtual tokens may stand before the text.
         place = (last if decoder else first) + (logits.shape[1] - batch["input_ids"].shape[1])
         picked: torch.Tensor = logits[row, place]
@@ -320,19 +363,22 @@ class TokenClassification(Task):
         losses = cross_entropy(logits.float(), batch["labels"], reduction="none").double().cpu()
         best = logits.argmax(-1).cpu()
         counts = batch["counts"].tolist()
+        places = batch["words"][:, 1].cpu()
         predictions = []
-        parts = zip(examples, torch.split(losses, counts), torch.split(best, counts), strict=True)
-        for example, nats, numbers in parts:
-            tags = [self.labels[number] for number in numbers.tolist()]
+        parts = zip(examples, *(torch.split(tensor, counts) for tensor in (losses, best, places)), strict=True)
+        for example, nats, numbers, own in parts:
             # Words beyond the longest input, and those that the tokenizer drops, get no tag.
-            output = write_tags([*tags, *[OUTSIDE] * (len(example.words) - len(tags))])
+            tags = [OUTSIDE] * len(example.words)
+            for place, number in zip(own.tolist(), numbers.tolist(), strict=True):
+                tags[place] = self.labels[number]
+            output = write_tags(tags)
             predictions.append(
                 Prediction(
                     index=example.index,
                     target=example.target,
                     output=output,
                     loss=float(nats.sum()),
-                    target_tokens=len(tags),
+                    target_tokens=len(own),
                     source=kept_text(example, output),
                 )
             )
@@ -353,18 +399,19 @@ class TokenClassification(Task):
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
         place = -1 if is_causal(model.config) else 0
+        module, pattern = ("re", SPACED_WORD) if self._split == "spaces" else ("regex", WORD_PATTERN)
         return [
-            "import regex  # which transformers needs, too",
+            f"import {module}" + ("  # which transformers needs, too" if module == "regex" else ""),
             "",
             "",
             "def predict(text):",
             '    """Returns a tag for each word of a list of words, or of a text, which is split first."""',
             "    if isinstance(text, str):",
-            f"        words = [found.span() for found in regex.finditer({WORD_PATTERN!r}, text)]",
+            f"        words = [found.span() for found in {module}.finditer({pattern!r}, text)]",
             "    else:",
             "        ends = [sum(map(len, text[: i + 1])) + i for i in range(len(text))]",
             "        words = [(end - len(word), end) for end, word in zip(ends, text)]",
-            '        text = " ".join(text)',
+            '        text = " ".join(word.replace(" ", "\\u00a0") for word in text)',
             f'    read = tokenizer(text, truncation=True, max_length={max_length}, return_tensors="pt", '
             "return_offsets_mapping=True)",
             '    offsets = read.pop("offset_mapping")[0].tolist()',
@@ -377,6 +424,11 @@ class TokenClassification(Task):
             f"            tags[number] = model.config.id2label[int(logits[own[{place}]].argmax())]",
             "    return tags",
         ]
+
+
+def _kinds(example: Example) -> set[str]:
+    """Returns the kinds of the entities that a row has; words outside of any are of none."""
+    return {kind for _, kind in map(split_tag, example.target.split())} - {""}
 
 
 def _example(words: TaggedWords, index: int, place: str) -> Example:

@@ -92,7 +92,8 @@ class SourceContract:
         assert not rows.numbers or len(rows.numbers) == len(rows)
         assert rows.origin in rows.place(0)
         for column, names in rows.class_names.items():
-            codes = {code for code in rows.columns[column] if code is not None}
+            cells = rows.columns[column]
+            codes = {code for cell in cells for code in (cell if isinstance(cell, list) else [cell])} - {None}
             assert all(isinstance(code, int) and -1 <= code < len(names) for code in codes)
         again = plugin.rows(spec, "train")
         assert (again.columns, again.class_names) == (rows.columns, rows.class_names)

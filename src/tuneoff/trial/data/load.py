@@ -74,7 +74,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     info = DataInfo(
         splits={name: _describe(task, examples) for name, examples in splits.items()},
         labels=task.labels,
-        fitted=task.fitted_options,
+        fitted=dict(task.fitted_options),
         columns=columns,
         overlap=_overlap(splits, _key),
         overlap_exact=_overlap(splits, _parts),
