@@ -8,11 +8,13 @@ stood for itself.
 each arm's score that another sample would not have: the mean of the effects of single rows. Studies of equal arms with
 one sample for all seeds stand beside those with draws, judged with and without the error of what all seeds drew from.
 
-`search.per_seed` searches every final seed by itself. Methods are equal and equally tunable: a configuration moves a
-score by a draw of one distribution, a search takes the best of some by a noisy validation score. Studies with one
-search of an arm stand beside those with a search of half the trials for every seed.
+`search.per_seed` searches every final seed by itself. Methods are equal and equally tunable: each trial of a search
+tries one of some places, a place moves a score by the same for all arms, and a search takes the best by a noisy
+validation score. All searches of a study see the same validation rows, so that a part of the noise belongs to an arm's
+place and is the same at every seed. Studies with one search of an arm stand beside those with a search of half the
+trials for every seed.
 
-    python benchmarks/scope.py [--studies 300] [--out benchmarks/results/scope.json]
+    python benchmarks/scope.py [--studies 300] [--part searches ...] [--out benchmarks/results/scope.json]
 
 One thread, some minutes. The tables go to `scope.md` beside the JSON file. Studies are made by `simulated_studies.py`,
 which shares no code with the analysis.
@@ -27,8 +29,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -77,15 +80,21 @@ DRAWN = (
     (400, 400, 0.0, {}),
 )
 SEARCHED = (
-    # Trials of a search, standard deviation of the score between configurations, noise of validation scores, and more.
-    (8, 0.02, 0.01, {}),
-    (8, 0.02, 0.02, {}),
-    (8, 0.04, 0.02, {}),
-    (4, 0.02, 0.02, {}),
-    (8, 0.02, 0.02, {"seeds": 20}),
-    (8, 0.02, 0.02, {"arms": 2}),
-    (8, 0.02, 0.02, {"arms": 12}),
+    # Trials of a search, standard deviation of the score between places, noise of validation scores, the share of its
+    # variance that all seeds have in common, and more.
+    (8, 0.02, 0.01, 0.0, {}),
+    (8, 0.02, 0.01, 0.5, {}),
+    (8, 0.02, 0.02, 0.0, {}),
+    (8, 0.02, 0.02, 0.5, {}),
+    (8, 0.02, 0.02, 0.9, {}),
+    (8, 0.02, 0.02, 0.5, {"seeds": 20}),
+    (8, 0.02, 0.02, 0.9, {"seeds": 20}),
+    (8, 0.02, 0.02, 0.5, {"arms": 2}),
+    (8, 0.02, 0.02, 0.5, {"arms": 12}),
+    (4, 0.02, 0.02, 0.5, {}),
 )
+PLACES = 16
+"""Configurations that there are to try."""
 ALIKE = 0.3
 """Share of the variance of rows' effects that all arms have in common."""
 
@@ -117,29 +126,43 @@ def check_draws(rows: int, pool: int, spread: float, changes: dict[str, Any], st
 
 
 def search_effects(
-    trials: int, spread: float, noise: float, size: tuple[int, ...], random: np.random.Generator
+    trials: int, spread: float, noise: float, shared: float, size: tuple[int, int], random: np.random.Generator
 ) -> Array:
-    """Draws by how much the configuration that a search chooses moves a score: of so many, the best by validation."""
-    effects = spread * random.standard_normal((*size, trials))
-    best = (effects + noise * random.standard_normal(effects.shape)).argmax(axis=-1)
+    """Draws by how much the place that a search chooses moves a score.
+
+    Args:
+        trials: of each search, each at a place drawn at random; the best by validation is chosen.
+        spread: standard deviation of the places' effects.
+        noise: of a validation score.
+        shared: share of its variance that belongs to the place and is the same for all searches of a row.
+        size: shape of what is returned.
+        random: draws.
+    """
+    places = random.integers(PLACES, size=(*size, trials))
+    effects = spread * np.array([NormalDist().inv_cdf((place + 0.5) / PLACES) for place in range(PLACES)])[places]
+    of_place = random.standard_normal((size[0], PLACES))[np.arange(size[0])[:, None, None], places]
+    errors = np.sqrt(shared) * of_place + np.sqrt(1 - shared) * random.standard_normal(effects.shape)
+    best = (effects + noise * errors).argmax(axis=-1)
     return np.asarray(np.take_along_axis(effects, best[..., None], axis=-1)[..., 0])
 
 
-def check_searches(trials: int, spread: float, noise: float, changes: dict[str, Any], studies: int) -> dict[str, Any]:
+def check_searches(
+    trials: int, spread: float, noise: float, shared: float, changes: dict[str, Any], studies: int
+) -> dict[str, Any]:
     """Judges studies of one search an arm, and of a search with half the trials for every seed."""
     scenario = replace(BASE, **changes)
-    random = np.random.default_rng([trials, int(spread * 1000), int(noise * 1000), scenario.arms, scenario.seeds])
-    ways = {"study": (trials, (scenario.arms, 1)), "seed": (math.ceil(trials / 2), (scenario.arms, scenario.seeds))}
+    kind = [trials, *(int(value * 1000) for value in (spread, noise, shared)), scenario.arms, scenario.seeds]
+    random = np.random.default_rng(kind)
+    ways = {"study": (trials, 1), "seed": (math.ceil(trials / 2), scenario.seeds)}
     tallies = {way: Tally() for way in ways}
-    for way, (count, size) in ways.items():
-        drawn_from = population(scenario, search_effects(count, spread, noise, (QUADRATURE,), random))
+    for way, (count, searches) in ways.items():
+        drawn_from = population(scenario, search_effects(count, spread, noise, shared, (QUADRATURE, 1), random).ravel())
         for _ in range(studies):
-            shifts = np.broadcast_to(
-                search_effects(count, spread, noise, size, random), (scenario.arms, scenario.seeds)
-            )
+            found = search_effects(count, spread, noise, shared, (scenario.arms, searches), random)
+            shifts = np.broadcast_to(found, (scenario.arms, scenario.seeds))
             _judge(draw(scenario, drawn_from, random, shifts), scenario, drawn_from, tallies[way])
-    kind = {"trials": trials, "spread": spread, "noise": noise, "studies": studies}
-    return asdict(scenario) | kind | {way: tally.shares() for way, tally in tallies.items()}
+    told = {"trials": trials, "spread": spread, "noise": noise, "shared_noise": shared, "studies": studies}
+    return asdict(scenario) | told | {way: tally.shares() for way, tally in tallies.items()}
 
 
 def make_groups(scenario: Scenario, count: int, alike: float, uneven: bool, random: np.random.Generator) -> Groups:
@@ -175,38 +198,26 @@ def _judge(study: Study, scenario: Scenario, drawn_from: Population, tally: Tall
 
 
 def write_tables(result: dict[str, Any]) -> str:
-    """Writes the page of tables."""
+    """Writes the page of tables, of the parts that there are."""
     parts = [
         "# What a verdict covers",
         "Made by `python benchmarks/scope.py`; [statistics.md](../../docs/statistics.md#what-a-verdict-speaks-of) "
         "tells what it is about. Shares in per cent with their standard errors over studies. No arm is better than "
         "another, so every claim is false: meant to be made in at most 5 % of studies. Intervals are meant to hold the "
         "truth in 95 %.",
-        "## Clustered test rows (`task.group`)",
-        "Test examples of a group have in common what is given of the variance of their difficulty and of how arms and "
-        "seeds fare with them. Unequal sizes: logarithms with a standard deviation of 0.8.",
-        _table(
-            result["groups"], GROUPED_HEADS, _grouped_kind, {"by_examples": "by examples", "by_groups": "by groups"}
-        ),
-        "## Samples of training rows (`protocol.splits: per_seed`)",
-        "A fresh sample of the training rows of a trial moves an arm's score by what is given (a standard deviation; "
-        f"{ALIKE:.0%} of the variance moves all arms alike). One sample for all seeds; draws per seed, judged as if "
-        "seeds were all that varies; and draws per seed as they are judged, with the error of the rows that all seeds "
-        "drew from.",
-        _table(result["draws"], DRAWN_HEADS, _drawn_kind, DRAWN_WAYS),
-        "## Searches (`search.per_seed: true`)",
-        "A configuration moves a score by a draw of the standard deviation given, the same for all arms; a search "
-        "takes the best of its trials by validation, whose noise is given too. One search of an arm, or one of half "
-        "the trials for every seed.",
-        _table(result["searches"], SEARCHED_HEADS, _searched_kind, SEARCHED_WAYS),
     ]
+    for name, part in PARTS.items():
+        if rows := result.get(name):
+            parts += [f"## {part.title}", part.text, _table(rows, part.heads, part.kind, part.ways)]
     return "\n\n".join(parts) + "\n"
 
 
 GROUPED_HEADS = ["metric", "arms", "seeds", "examples", "groups", "sizes", "in common"]
 DRAWN_HEADS = ["metric", "arms", "seeds", "weights of seeds", "rows of a trial", "rows at hand", "moves a score by"]
-SEARCHED_HEADS = ["metric", "arms", "seeds", "examples", "trials", "configurations differ by", "validation noise"]
+SEARCHED_HEADS = ["metric", "arms", "seeds", "examples", "trials", "places differ by", "validation noise"]
+SEARCHED_HEADS += ["of it the same at every seed"]
 SEARCHED_WAYS = {"study": "one search", "seed": "one per seed"}
+GROUPED_WAYS = {"by_examples": "by examples", "by_groups": "by groups"}
 DRAWN_WAYS = {"fixed": "one sample", "naive": "draws, seeds alone", "drawn": "draws"}
 
 
@@ -219,7 +230,13 @@ def _table(
 
 def _searched_kind(row: dict[str, Any]) -> list[str]:
     counts = [f"{row[key]:,}" for key in ("arms", "seeds", "examples", "trials")]
-    return [row["metric"].replace("_", "-"), *counts, f"{row['spread']:g}", f"{row['noise']:g}"]
+    return [
+        row["metric"].replace("_", "-"),
+        *counts,
+        f"{row['spread']:g}",
+        f"{row['noise']:g}",
+        f"{row['shared_noise']:.0%}",
+    ]
 
 
 def _drawn_kind(row: dict[str, Any]) -> list[str]:
@@ -239,28 +256,74 @@ def _shares(row: dict[str, Any], ways: Sequence[str]) -> Iterator[str]:
         yield from (percent(row[way], name) for way in ways)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One kind of studies: what is checked, and how its table is written."""
+
+    kinds: Sequence[tuple[Any, ...]]
+    check: Callable[..., dict[str, Any]]
+    title: str
+    text: str
+    heads: list[str]
+    kind: Callable[[dict[str, Any]], list[str]]
+    ways: dict[str, str]
+
+
+PARTS = {
+    "groups": Part(
+        GROUPED,
+        check_groups,
+        "Clustered test rows (`task.group`)",
+        "Test examples of a group have in common what is given of the variance of their difficulty and of how arms and "
+        "seeds fare with them. Unequal sizes: logarithms with a standard deviation of 0.8.",
+        GROUPED_HEADS,
+        _grouped_kind,
+        GROUPED_WAYS,
+    ),
+    "draws": Part(
+        DRAWN,
+        check_draws,
+        "Samples of training rows (`protocol.splits: per_seed`)",
+        "A fresh sample of the training rows of a trial moves an arm's score by what is given (a standard deviation; "
+        f"{ALIKE:.0%} of the variance moves all arms alike). One sample for all seeds; draws per seed, judged as if "
+        "seeds were all that varies; and draws per seed as they are judged, with the error of the rows that all seeds "
+        "drew from.",
+        DRAWN_HEADS,
+        _drawn_kind,
+        DRAWN_WAYS,
+    ),
+    "searches": Part(
+        SEARCHED,
+        check_searches,
+        "Searches (`search.per_seed: true`)",
+        f"Each trial of a search tries one of {PLACES} places; they differ by the standard deviation given, the same "
+        "for all arms, and a search takes the best by validation, whose noise is given too. A share of its variance "
+        "belongs to the place of an arm and is the same at every seed, as where all searches see the same validation "
+        "rows. One search of an arm, or one of half the trials for every seed.",
+        SEARCHED_HEADS,
+        _searched_kind,
+        SEARCHED_WAYS,
+    ),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--part", action="append", choices=PARTS, help="this part alone; the others are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scope.json")
     arguments = parser.parse_args()
-    started = time.perf_counter()
-    result: dict[str, Any] = {"groups": [], "draws": [], "searches": []}
-    for kind in SEARCHED:
-        row = check_searches(*kind, studies=arguments.studies)
-        result["searches"].append(row)
-        print(*_searched_kind(row), *_shares(row, list(SEARCHED_WAYS)), sep="  ", flush=True)
-    for kind in DRAWN:
-        row = check_draws(*kind, studies=arguments.studies)
-        result["draws"].append(row)
-        print(*_drawn_kind(row), *_shares(row, list(DRAWN_WAYS)), sep="  ", flush=True)
-    for kind in GROUPED:
-        row = check_groups(*kind, studies=arguments.studies)
-        result["groups"].append(row)
-        print(*_grouped_kind(row), *_shares(row, ["by_examples", "by_groups"]), sep="  ", flush=True)
-    result["seconds"] = round(time.perf_counter() - started, 1)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")
+    result: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.part else {}
+    for name in arguments.part or PARTS:
+        part, started = PARTS[name], time.perf_counter()
+        result[name] = []
+        for kind in part.kinds:
+            row = part.check(*kind, studies=arguments.studies)
+            result[name].append(row)
+            print(*part.kind(row), *_shares(row, list(part.ways)), sep="  ", flush=True)
+        result[f"{name}_seconds"] = round(time.perf_counter() - started, 1)
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

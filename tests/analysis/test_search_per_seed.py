@@ -100,7 +100,7 @@ def test_the_report_tells_every_seeds_choice_and_what_the_verdict_speaks_of(made
     scope = (
         "This is of these methods, each with its search, on this split: seeds, searches and test examples vary in it"
     )
-    assert built.answer.scope == f"{scope}, training rows and base models do not."
+    assert built.answer.scope == f"{scope}, training and validation rows and base models do not."
     page = html.render(built, [])
     assert "lora seed 5" in page
     assert "search trials for each of its seeds before the final trials" in page

@@ -296,6 +296,8 @@ def test_one_seed_each_has_intervals_and_ties_over_the_test_examples(tmp_path: P
     assert message.startswith("Over the 1,319 test examples alone, lora/x cannot be told apart from oft/x by accuracy")
     assert "unpaired tests, Holm's correction over 6 pairs; 2 groups in all" in message
     assert "not of seeds" in message
+    assumed = {warning["name"]: warning["message"] for warning in body["warnings"]}["assumed_examples"]
+    assert assumed.startswith("The files tell no number of test examples. 1,319 are assumed")
     assert body["answer"]["winner"] is None
     assert set(body["answer"]["open"]) == {"lora/x", "ia3/x", "vera/x"}, "nothing is significant by examples alone"
 
@@ -303,4 +305,11 @@ def test_one_seed_each_has_intervals_and_ties_over_the_test_examples(tmp_path: P
 def test_scores_that_are_no_whole_numbers_of_examples_tell_no_test_size(tmp_path: Path) -> None:
     body = build_report(import_folder(usual(tmp_path / "in"), tmp_path / "out").store).as_data()
     assert all(arm["metrics"]["accuracy"]["interval_low"] is None for arm in body["methods"])
-    assert "examples_alone" not in {warning["name"] for warning in body["warnings"]}
+    assert not {"examples_alone", "assumed_examples"} & {warning["name"] for warning in body["warnings"]}
+
+
+def test_scores_of_none_and_all_tell_no_test_size(tmp_path: Path) -> None:
+    files = {name: result(f"{name}/base-1b-x", score) for name, score in {"lora": 1.0, "oft": 0.0}.items()}
+    body = build_report(import_folder(write(tmp_path / "in", **files), tmp_path / "out").store).as_data()
+    assert all(arm["metrics"]["accuracy"]["interval_low"] is None for arm in body["methods"])
+    assert not {"examples_alone", "assumed_examples"} & {warning["name"] for warning in body["warnings"]}

@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
 
 def test_every_verdict_says_what_it_speaks_of(store: StudyStore) -> None:
     made = report.build(store)
-    inside = "seeds and test examples vary in it, searches, training rows and base models do not."
+    inside = "seeds and test examples vary in it, searches, training and validation rows and base models do not."
     assert made.answer.scope == SCOPE + inside
     assert made.answer.text.endswith(made.answer.scope)
     assert SCOPE in html.render(made, [])

@@ -57,6 +57,15 @@ def findings_of(runs: Sequence[Run]) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def assumed_examples(examples: int) -> Finding:
+    """Returns the finding about the number of test examples, which the files do not tell."""
+    message = (
+        f"The files tell no number of test examples. {examples:,} are assumed, which are all of GSM8K's, because every "
+        "score is a whole number of them; intervals and ties over test examples rest on it."
+    )
+    return Finding(name="assumed_examples", message=message)
+
+
 def _describe_differences(runs: Sequence[Run], values: Sequence[str | None]) -> str:
     """Returns which values differ: `A in 38 runs, B in lora/rank32`; empty where all known values are equal."""
     counts = Counter(value for value in values if value is not None)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import DataSpec, MethodSpec, ModelSpec, Protocol, SourceSpec, StudySpec, TaskSpec, TrialSpec
-from tuneoff.importers.peft_findings import IMPORTED, findings_of
+from tuneoff.importers.peft_findings import IMPORTED, assumed_examples, findings_of
 from tuneoff.importers.peft_run import METRICS, Run, finite, is_count
 from tuneoff.records.record import (
     Finding,
@@ -75,15 +75,19 @@ def _with_examples(records: list[TrialRecord], primary: str) -> list[TrialRecord
     scores = [score for record in records if (score := record.metric(primary)) is not None]
     if examples is None or any(abs(score * examples - round(score * examples)) > 1e-6 for score in scores):
         return records
+    # None and all are whole numbers of any test set, and tell nothing of this one.
+    if not any(0 < score < 1 for score in scores):
+        return records
     return [
         record.model_copy(
             update={
+                "findings": (*record.findings, assumed_examples(examples)),
                 "metrics": tuple(
                     metric.model_copy(update={"examples": examples})
                     if (metric.name, metric.split) == (primary, "test")
                     else metric
                     for metric in record.metrics
-                )
+                ),
             }
         )
         for record in records

@@ -44,5 +44,5 @@ def _searched_per_seed(protocol: Protocol) -> bool:
 def _unvaried(protocol: Protocol) -> list[str]:
     """Returns what is one draw in the whole study."""
     searches = [] if _searched_per_seed(protocol) else ["searches"]
-    rows = ["training rows"] if protocol.splits == "fixed" else []
+    rows = ["training and validation rows"] if protocol.splits == "fixed" else []
     return [*searches, *rows, "base models"]
