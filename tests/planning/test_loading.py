@@ -12,6 +12,7 @@ from tuneoff.errors import StudyError
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.planning.loading import load, narrow, override, parse, read_yaml, recipe_names
 from tuneoff.planning.plan import plan
+from tuneoff.study.budget import raced
 
 pytest_plugins = ("study_fixtures",)
 
@@ -381,8 +382,47 @@ def test_a_search_is_set_from_outside(study_path: Write) -> None:
     search = load(path, ["protocol.search=3", "protocol.search.trials=5", "protocol.search.grow=true"]).protocol.search
     assert search is not None
     assert (search.trials, search.grow) == (5, True)
-    with pytest.raises(StudyError, match=r"takes in protocol\.search\.seed 7"):
+    with pytest.raises(StudyError, match=r"--seeds 8: (.|\n)*search\.seed 7 is one of the study's seeds"):
         load(path, ["protocol.search.seed=7"], seeds=8)
+
+
+@pytest.mark.parametrize("search", ["{trials: 2, per_seed: true}", "{trials: 2, seed: 10}"])
+def test_a_race_and_a_search_that_do_not_go_together_are_refused_however_they_are_asked_for(
+    study_path: Write, search: str
+) -> None:
+    path = study_path(GOOD.replace("  learning_rate: 1e-4\n", "") + f"  search: {search}\n")
+    with pytest.raises(StudyError, match=r"per_seed|search\.seed 10 is one of the study's seeds"):
+        load(path, seeds="race")
+    with pytest.raises(StudyError, match="--budget"):
+        raced(load(path))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "raced_seeds"),
+    [
+        ("[11, 12, 13]", (11, 12, 13, 0, 1, 2, 3, 4)),
+        ("[1, 0]", (1, 0, 2, 3, 4, 5, 6, 7)),
+        ("3", tuple(range(8))),
+        (str(list(range(30, 60))), tuple(range(30, 38))),
+    ],
+)
+def test_a_race_that_is_asked_for_begins_with_the_studys_own_seeds(
+    study_path: Write, seeds: str, raced_seeds: tuple[int, ...]
+) -> None:
+    path = study_path(GOOD.replace("seeds: 2", f"seeds: {seeds}"))
+    assert load(path, seeds="race").protocol.seeds[:8] == raced_seeds
+    assert raced(load(path)).protocol.seeds[:8] == raced_seeds
+    assert len(load(path, seeds="race").protocol.seeds) == 20
+
+
+def test_seeds_beside_a_race_are_used_or_refused(study_path: Write) -> None:
+    def load_seeds(seeds: object) -> tuple[int, ...]:
+        return load(study_path(GOOD.replace("seeds: 2", f"seeds: {seeds}\n  race: {{max: 8}}"))).protocol.seeds
+
+    assert load_seeds(list(range(30, 50))) == tuple(range(30, 38)), "no more than the race may use"
+    assert load_seeds([0, 1, 2]) == tuple(range(8)), "counted from 0: a number"
+    with pytest.raises(StudyError, match="a race of up to 8 seeds, and only 3 seeds"):
+        load_seeds([11, 12, 13])
 
 
 @pytest.mark.parametrize("text", ["executor: local\n", "executor: {name: local}\n", "executor: {}\n", ""])

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from race_helpers import LEVELS, Racer
 from record_helpers import World, failed, small_study
 from tuneoff.config.spec import StudySpec
-from tuneoff.planning.loading import narrow
+from tuneoff.errors import StoreError
+from tuneoff.planning.loading import narrow, parse
 from tuneoff.planning.plan import plan, question
 from tuneoff.records.record import Status
 from tuneoff.report import build
@@ -133,6 +136,40 @@ def test_a_study_with_a_failed_seed_has_been_looked_at(tmp_path: Path) -> None:
         run(narrow(small, seeds=8), folder, Racer(world=world))
         assert [look["seeds"] for look in StudyStore.open(folder).looks()] == [6, 8]
         assert warned(folder)
+
+
+def test_a_race_goes_by_its_own_order_of_seeds_whatever_else_the_folder_has(tmp_path: Path) -> None:
+    small = parse({**small_study(*LEVELS).model_dump(mode="json"), "protocol": {"seeds": [9, 30, 2]}})
+    study = narrow(small, seeds="race").model_copy(update={"margin": 0.001})
+    run(narrow(small, seeds=2), tmp_path / "s")
+    for _ in range(2):
+        run(study, tmp_path / "s")
+        race = build(StudyStore.open(tmp_path / "s")).race
+        assert race is not None
+        assert race.ending == "last look"
+
+
+@pytest.mark.parametrize("seeds", [{"max": 15}, {"min": 7, "max": 20}])
+def test_a_race_in_the_folder_of_another_is_refused_where_its_looks_would_be_others(
+    tmp_path: Path, seeds: dict[str, int]
+) -> None:
+    run(racing(), tmp_path / "s", Racer(stop_after=3))
+    raw = small_study(*LEVELS).model_dump(mode="json")
+    other = parse({**raw, "protocol": {**raw["protocol"], "seeds": seeds}})
+    racer = Racer(may_inspect=False)
+    with pytest.raises(StoreError, match="holds a race of 6 to 20 seeds"):
+        run(other, tmp_path / "s", racer)
+    assert racer.ran == []
+
+
+def test_a_race_may_go_further_than_the_one_before(tmp_path: Path) -> None:
+    run(racing(margin=0.001), tmp_path / "s")
+    raw = small_study(*LEVELS).model_dump(mode="json")
+    longer = parse({**raw, "margin": 0.001, "protocol": {**raw["protocol"], "seeds": {"max": 22}}})
+    run(longer, tmp_path / "s")
+    race = build(StudyStore.open(tmp_path / "s")).race
+    assert race is not None
+    assert race.counts[-1] == 22
 
 
 def warned(folder: Path) -> bool:

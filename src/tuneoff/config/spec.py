@@ -401,7 +401,9 @@ class Protocol(Frozen):
         most = dict(race).get("max", RaceSpec().max) if isinstance(race, (Mapping, RaceSpec)) else RaceSpec().max
         # What is wrong with the race itself is said of it.
         count = most if isinstance(most, int) and 1 <= most <= MAX_SEEDS else RaceSpec().max
-        keeps = isinstance(seeds, (list, tuple)) and len(seeds) >= count
+        # A list that counts from 0 stands for a number of seeds; any other that is too short is refused.
+        listed = isinstance(seeds, (list, tuple))
+        keeps = listed and (len(seeds) >= count or list(seeds) != list(range(len(seeds))))
         return {**value, "race": race, "seeds": seeds if keeps else count}
 
     @field_validator("*", mode="before")

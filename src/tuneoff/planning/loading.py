@@ -15,12 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from tuneoff import registry
-from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, RaceSpec, StudySpec
+from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, Protocol, RaceSpec, StudySpec
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.prices import with_prices
-from tuneoff.planning.problems import check
+from tuneoff.planning.problems import check, problems_of
 from tuneoff.planning.yaml import Lines
 from tuneoff.planning.yaml import read_yaml as read_yaml
 from tuneoff.suffixes import is_data_file
@@ -208,23 +210,39 @@ def narrow(
         if problems or not arms:
             raise StudyError(problems or "--methods names no method", hint=f"Arms: {', '.join(study.methods)}.")
         changes["methods"] = arms
-    race = (study.protocol.race or RaceSpec()) if seeds == "race" else None
-    count = race.max if race is not None else seeds
-    if isinstance(count, int):
-        if not 1 <= count <= MAX_SEEDS:
+    protocol = study.protocol
+    if isinstance(seeds, int):
+        if not 1 <= seeds <= MAX_SEEDS:
             raise StudyError(f"--seeds must be 1 or more, and at most {MAX_SEEDS:,}")
-        changes["protocol"] = study.protocol.model_copy(update={"seeds": tuple(range(count)), "race": race})
-    search = study.protocol.search
-    if search is not None and isinstance(count, int) and search.seed < count:
-        raise StudyError(
-            f"--seeds {seeds} takes in protocol.search.seed {search.seed}; a seed of the search is never used for a "
-            "final trial",
-            hint="Give the search another seed.",
-        )
-    protocol = changes.get("protocol", study.protocol)
+        protocol = _with_seeds(protocol, range(seeds), None, f"--seeds {seeds}")
+    elif seeds == "race" or protocol.race is not None:
+        protocol = race_seeds(protocol, "--seeds race")
+    if protocol != study.protocol:
+        changes["protocol"] = protocol
     if protocol.splits == "per_seed" and len(protocol.seeds) == 1:
         message = "per_seed draws other rows at every seed, and the study has one: give it more seeds, or set fixed"
         raise StudyError([Problem("protocol.splits", message)])
     if random_weights:
         changes["model"] = study.model.model_copy(update={"random_weights": True})
     return study.model_copy(update=changes) if changes else study
+
+
+def race_seeds(protocol: Protocol, option: str) -> Protocol:
+    """Returns a protocol whose seeds are given by racing, as its own race says or as the default one does.
+
+    Its own seeds come first; where they are too few, others follow, counted from 0.
+
+    Raises:
+        StudyError: if its search does not go with the race or with these seeds; says that `option` asked for them.
+    """
+    race, own = protocol.race or RaceSpec(), protocol.seeds
+    seeds = [*own, *(seed for seed in range(race.max) if seed not in own)][: race.max]
+    return _with_seeds(protocol, seeds, race, option)
+
+
+def _with_seeds(protocol: Protocol, seeds: Iterable[int], race: RaceSpec | None, option: str) -> Protocol:
+    fields = {name: getattr(protocol, name) for name in protocol.model_fields_set}
+    try:
+        return Protocol.model_validate({**fields, "seeds": tuple(seeds), "race": race})
+    except ValidationError as error:
+        raise StudyError(problems_of(error, {}, lambda _: ()), origin=option) from None

@@ -15,7 +15,8 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
     and a search stays equal for all arms.
 
     Raises:
-        StoreError: if the study asks something else, or would search some arms longer than others.
+        StoreError: if the study asks something else, would search some arms longer than others, or is a race that would
+            be looked at otherwise than the earlier one.
     """
     if question(before) != question(study):
         raise StoreError(
@@ -30,13 +31,31 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
             "alone would not be equal",
             hint=f"Run all arms with that number, {', '.join(others)} too, or name another folder with --out.",
         )
+    old_race, race = before.protocol.race, study.protocol.race
+    if old_race is None or race is None:
+        return
+    known = slice(old_race.max)
+    if (
+        race.min != old_race.min
+        or race.max < old_race.max
+        or study.protocol.seeds[known] != before.protocol.seeds[known]
+    ):
+        raise StoreError(
+            f"{root} holds a race of {old_race.min} to {old_race.max} seeds; one of {race.min} to {race.max} would "
+            "look at others, or at other numbers of them",
+            hint="Ask for the same race, or one that only goes further; or name another folder with --out.",
+        )
 
 
 def joined(before: StudySpec, study: StudySpec) -> StudySpec:
-    """Returns a study with the arms and seeds of an earlier one added to its own."""
-    seeds = tuple(sorted({*before.protocol.seeds, *study.protocol.seeds}))
-    races = [race for race in (study.protocol.race, before.protocol.race) if race is not None]
-    race = races[0].model_copy(update={"max": max(race.max for race in races)}) if races else None
+    """Returns a study with the arms and seeds of an earlier one added to its own.
+
+    The seeds of a race come first, in its order, by which it is looked at.
+    """
+    raced = next((each.protocol for each in (study, before) if each.protocol.race is not None), None)
+    first = raced.seeds if raced is not None else ()
+    seeds = (*first, *sorted({*before.protocol.seeds, *study.protocol.seeds} - set(first)))
+    race = raced.race if raced is not None else None
     return study.model_copy(
         update={
             "methods": {**before.methods, **study.methods},

@@ -19,10 +19,11 @@ from tuneoff.analysis.results import Asked, gather
 from tuneoff.analysis.statistics import Looks
 from tuneoff.analysis.statistics.crossed import Components
 from tuneoff.analysis.statistics.power import prior_components, smallest_difference
-from tuneoff.config.spec import RaceSpec, StudySpec, TrialSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.interfaces.task import Task
+from tuneoff.planning.loading import race_seeds
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import TrialRecord
 from tuneoff.search.racing import looks
@@ -78,14 +79,14 @@ class Allotment:
 
 
 def raced(study: StudySpec) -> StudySpec:
-    """Returns a study whose seeds are given by racing, as its own race says or as the default one does."""
-    if study.protocol.race is not None:
-        return study
+    """Returns a study whose seeds are given by racing, as its own race says or as the default one does.
+
+    Raises:
+        StudyError: if its search does not go with that.
+    """
     if study.protocol.search is not None and study.protocol.search.per_seed:
         raise StudyError("--budget gives seeds by racing, which search.per_seed does not allow", hint=PER_SEED_HINT)
-    race = RaceSpec()
-    changes = {"race": race, "seeds": tuple(range(race.max))}
-    return study.model_copy(update={"protocol": study.protocol.model_copy(update=changes)})
+    return study.model_copy(update={"protocol": race_seeds(study.protocol, "--budget")})
 
 
 def allot(
