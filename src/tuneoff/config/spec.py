@@ -402,8 +402,8 @@ class Protocol(Frozen):
         # What is wrong with the race itself is said of it.
         count = most if isinstance(most, int) and 1 <= most <= MAX_SEEDS else RaceSpec().max
         # A list that counts from 0 stands for a number of seeds; any other that is too short is refused.
-        listed = isinstance(seeds, (list, tuple))
-        keeps = listed and (len(seeds) >= count or list(seeds) != list(range(len(seeds))))
+        listed = list(seeds) if isinstance(seeds, (list, tuple)) else []
+        keeps = len(listed) >= count or listed != list(range(len(listed)))
         return {**value, "race": race, "seeds": seeds if keeps else count}
 
     @field_validator("*", mode="before")
