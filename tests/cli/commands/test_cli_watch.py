@@ -22,7 +22,8 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.records.events import StreamEvent
 from tuneoff.records.record import Finding, Status, TrialRecord
 from tuneoff.report import files
-from tuneoff.store import StudyStore
+from tuneoff.store import KeptCheckpoints, StudyStore
+from tuneoff.store.checkpoints import Checkpoints
 from tuneoff.study.study import Study
 
 pytest_plugins = ("cli_fixtures",)
@@ -214,6 +215,28 @@ def test_checkpoints_that_trials_would_continue_from_are_shown(
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("checkpoint")]
     assert line.startswith(f"checkpoint: {second.id}, step 40, 5.")
     assert line.endswith("KiB")
+
+
+def test_checkpoints_are_looked_at_again_only_where_some_came(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = traces.trials[0]
+    checkpoints, looked, kept = traces.store.trial(trial.id).checkpoints, [], Checkpoints.kept
+
+    def note(self: Checkpoints) -> KeptCheckpoints | None:
+        looked.append(self.folder)
+        return kept(self)
+
+    monkeypatch.setattr(Checkpoints, "kept", note)
+    follower, steps = FolderFollower(traces.store), []
+    with traces.run():
+        traces.begin(trial, STEP)
+        for step in (40, 50):
+            checkpoints.save(lambda folder: (folder / "tensors").write_bytes(b"x"), {}, step)
+            for _ in range(3):
+                look = follower.poll()
+                assert look is not None
+                steps += [kept.step for kept in look.checkpoints.values()]
+    assert steps == [40] * 3 + [50] * 3
+    assert looked == [checkpoints.folder] * 2
 
 
 def test_rows_and_seeds_that_a_later_run_adds_are_followed(traces: Traces, small_study: Path) -> None:

@@ -100,6 +100,8 @@ class FolderFollower:
         self.history = history
         self._specs: dict[str, TrialSpec] = {}
         self._seen: dict[str, _AttemptState] = {}
+        self._kept: dict[str, tuple[Mark | None, KeptCheckpoints | None]] = {}
+        """Trial id -> the folder of its checkpoints at the last look, and what it held."""
         self._first = True
 
     def poll(self) -> FolderState | None:
@@ -138,10 +140,18 @@ class FolderFollower:
         )
 
     def _checkpoints(self, specs: list[TrialSpec]) -> dict[str, KeptCheckpoints]:
-        statuses = {spec.id: self._seen[spec.id].status for spec in specs}
-        unfinished = [trial_id for trial_id, status in statuses.items() if status is None or not status.finished]
-        found = {trial_id: self.store.trial(trial_id).checkpoints.kept() for trial_id in unfinished}
-        return {trial_id: kept for trial_id, kept in found.items() if kept is not None}
+        """Returns what is kept of trials without a result; looks again where checkpoints came or went."""
+        found = {}
+        for spec in specs:
+            status, checkpoints = self._seen[spec.id].status, self.store.trial(spec.id).checkpoints
+            if status is not None and status.finished:
+                continue
+            mark = _mark(checkpoints.folder)
+            if spec.id not in self._kept or self._kept[spec.id][0] != mark:
+                self._kept[spec.id] = mark, checkpoints.kept() if mark is not None else None
+            if (kept := self._kept[spec.id][1]) is not None:
+                found[spec.id] = kept
+        return found
 
     def _manifest(self) -> tuple[StudySpec, list[str], list[str]]:
         return self.store.study(), self.store.search_ids(), self.store.trial_ids()
