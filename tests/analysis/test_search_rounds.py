@@ -289,20 +289,27 @@ def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path
     assert min(one["score"] for one in tried) >= 0
 
 
-def test_divergence_is_an_answer_and_another_failure_is_tried_again(study: StudySpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [Status.FAILED, Status.OUT_OF_MEMORY])
+def test_divergence_is_an_answer_and_another_failure_is_tried_again(
+    study: StudySpec, tmp_path: Path, failure: Status
+) -> None:
     def ending(trial: TrialSpec) -> Status:
         if (trial.learning_rate or 0) > 4e-3:
             return Status.DIVERGED
-        return Status.FAILED if trial.label == "full" and trial.learning_rate == 5e-5 else Status.COMPLETED
+        return failure if trial.label == "full" and trial.learning_rate == 5e-5 else Status.COMPLETED
 
     _, ran = search(study, tmp_path, Pretender(ending))
     assert len(ran) == 20
     statuses = [record.status for i in ran if (record := StudyStore(tmp_path).trial(i).record())]
     assert Status.DIVERGED in statuses
     told: list[Progress] = []
+    study = study.model_copy(update={"execution": study.execution.model_copy(update={"retry_out_of_memory": True})})
     _, again = search(study, tmp_path, Pretender(ending), told)
-    assert again == [i for i, status in zip(ran, statuses, strict=True) if status is Status.FAILED]
+    assert again == [i for i, status in zip(ran, statuses, strict=True) if status is failure]
     assert len(again) == 1
+    record = StudyStore(tmp_path).trial(again[0]).record()
+    assert record is not None
+    assert record.spec.execution.retry_out_of_memory, "switched on since, it holds"
     assert sum(p.kind == "skipped" for p in told) == 19
 
 
