@@ -9,7 +9,7 @@ import pytest
 
 from record_helpers import make_record, small_study
 from tuneoff.analysis import disagreements
-from tuneoff.analysis.disagreements import find_disagreements
+from tuneoff.analysis.disagreements import find_disagreements, find_hardness
 from tuneoff.analysis.examples import FirstPredictions
 from tuneoff.planning.plan import plan
 
@@ -88,3 +88,17 @@ def test_there_are_as_many_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch)
     assert len(find_disagreements(given, "accuracy")) == 5
     monkeypatch.setattr(disagreements, "CHARACTERS", 150)
     assert len(find_disagreements(given, "accuracy")) == 2
+
+
+def test_values_lie_in_ten_equal_steps_each_with_its_lower_edge() -> None:
+    values = [step / 10 for step in range(11)]
+    hardness = find_hardness(answers("rouge_l", full=values, lora=values), "rouge_l", higher=True)
+    assert hardness is not None
+    # 1.0 and 0.9 are in the first.
+    assert hardness.examples == (2, *[1] * 9)
+
+
+def test_hardness_is_not_told_where_only_some_examples_have_a_value() -> None:
+    given = answers("rouge_l", full=[0.5, "a"], lora=[0.4, "b"])
+    assert find_hardness(given, "rouge_l", higher=True) is None
+    assert find_hardness(answers("rouge_l", full=["a", 0.5], lora=["b", 0.4]), "rouge_l", higher=True) is None

@@ -110,7 +110,10 @@ def _label_counts(arm: Arm, predictions: Predictions, labels: tuple[str, ...]) -
         read = predictions.read(record)
         if read is None:
             return None
-        sets = [[read_labels(text) for text in texts] for texts in (read.outputs.targets, read.outputs.outputs)]
+        try:
+            sets = [[read_labels(text) for text in texts] for texts in (read.outputs.targets, read.outputs.outputs)]
+        except (ValueError, TypeError):
+            return None  # no sets of labels
         pairs = list(zip(*sets, strict=True))
         counts.append(
             tuple(
@@ -126,7 +129,8 @@ def _label_counts(arm: Arm, predictions: Predictions, labels: tuple[str, ...]) -
 
 
 def residuals(results: Results, predictions: Predictions, labels: Iterable[str]) -> tuple[Residuals, ...]:
-    """Returns the residuals of these arms; none where the task's answers are no numbers."""
+    """Returns the residuals of these arms; none where the task's answers are no numbers. What is not finite is left
+    out, and an arm of which nothing is left."""
     task = task_named(results.study.task.name)
     if task is None or task.produces != "number":
         return ()
@@ -140,9 +144,11 @@ def residuals(results: Results, predictions: Predictions, labels: Iterable[str])
             numbers = np.array([read.outputs.targets, read.outputs.outputs], dtype=np.float64)
         except ValueError:
             continue  # several numbers a row
-        numbers = numbers[:, np.isfinite(numbers).all(axis=0)]
-        chosen = numbers[:, np.unique(np.linspace(0, numbers.shape[1] - 1, POINTS_SHOWN).astype(int))]
-        found.append(
-            Residuals(method=label, targets=tuple(chosen[0].tolist()), errors=tuple((chosen[1] - chosen[0]).tolist()))
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            points = np.array([numbers[0], numbers[1] - numbers[0]])
+        points = points[:, np.isfinite(points).all(axis=0)]
+        if not points.size:
+            continue
+        chosen = points[:, np.unique(np.linspace(0, points.shape[1] - 1, POINTS_SHOWN).astype(int))]
+        found.append(Residuals(method=label, targets=tuple(chosen[0].tolist()), errors=tuple(chosen[1].tolist())))
     return tuple(found)

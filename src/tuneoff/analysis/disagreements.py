@@ -83,7 +83,7 @@ class Hardness(Frozen):
 
 def find_hardness(predictions: Sequence[FirstPredictions], metric: str, higher: bool) -> Hardness | None:
     """Counts examples by their hardness, and returns the hardest, those whose text was kept first among equals; None
-    where nothing tells, as of numbers, or under two arms.
+    where nothing tells, as of numbers or where only some examples have a value, or under two arms.
 
     Args:
         predictions: of every arm, in the study's order.
@@ -95,7 +95,7 @@ def find_hardness(predictions: Sequence[FirstPredictions], metric: str, higher: 
         return None
     of_classes = any(each.record.data and each.record.data.labels for each in trained)
     ranked: list[tuple[float, bool, int]] = []
-    by_value = False
+    kinds: set[bool] = set()
     for index, row in trained[0].rows.items():
         rows = [each.rows.get(index) for each in trained]
         shared = [other for other in rows if other is not None and other["target"] == row["target"]]
@@ -103,18 +103,20 @@ def find_hardness(predictions: Sequence[FirstPredictions], metric: str, higher: 
             continue
         values = [value for other in shared if (value := other["values"].get(metric)) is not None]
         if len(values) == len(trained) and higher and all(0 <= value <= 1 for value in values):
-            by_value, hardness = True, 1 - sum(values) / len(values)
+            has_value, hardness = True, 1 - sum(values) / len(values)
         elif of_classes and not values:
-            hardness = float(sum(other["output"] != row["target"] for other in shared))
+            has_value, hardness = False, float(sum(other["output"] != row["target"] for other in shared))
         else:
             return None
+        kinds.add(has_value)
         ranked.append((-hardness, not any(other["source"] for other in shared), index))
-    if not ranked:
+    if len(kinds) != 1:
         return None
+    (by_value,) = kinds
     ranked.sort()
     counts = [0] * (10 if by_value else len(trained) + 1)
     for hardness, _, _ in ranked:
-        counts[min(int(-hardness * 10), 9) if by_value else int(-hardness)] += 1
+        counts[_step(1 + hardness) if by_value else int(-hardness)] += 1
     hardest = [
         (
             index,
@@ -130,6 +132,11 @@ def find_hardness(predictions: Sequence[FirstPredictions], metric: str, higher: 
         by_value=by_value,
         hardest=_as_examples(hardest, metric, of_classes),
     )
+
+
+def _step(value: float) -> int:
+    """Returns which of ten steps from 1 down to 0 a value is in; each has its lower edge, and the first has 1 too."""
+    return 9 - min(int(round(value * 10, 9)), 9)
 
 
 def _as_examples(
