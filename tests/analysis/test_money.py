@@ -52,6 +52,18 @@ def test_a_trial_costs_its_time_and_predictions_their_pace() -> None:
     assert money.predictions == pytest.approx(0.1)
 
 
+def test_trials_that_divide_the_processor_divide_its_price() -> None:
+    timing, inference = Timing(total_seconds=50.0), Inference(batched_examples_per_second=100.0)
+
+    def money(**device: Any) -> tuple[float | None, float | None]:
+        record = make_record(TRIAL, environment=environment(**device), timing=timing, inference=inference)
+        told = with_money(record, PRICES).money
+        return told.trial, told.predictions
+
+    assert money(trials_at_once=4) == pytest.approx((0.125, 0.025))
+    assert money(device="cuda:0", device_name="NVIDIA H200") == pytest.approx((1.0, 0.2))
+
+
 def test_predictions_have_the_price_of_the_devices_that_made_them() -> None:
     on_two = TRIAL.model_copy(update={"devices": 2})
     speed = {"batched_examples_per_second": 10.0}

@@ -48,6 +48,7 @@ def test_two_run_at_once_each_on_cores_of_its_own(pair: SharedExecutor, prepare:
         assert record.environment is not None
         assert record.environment.cores < len(own_cores() or ())
         assert record.environment.threads <= record.environment.cores
+        assert record.environment.trials_at_once == 2, "each has a half of the processor's price"
         assert record.timing.train_seconds, "its costs count: it shared no core"
 
 

@@ -71,6 +71,7 @@ def test_trials_on_the_cpu_have_cores_of_their_own(trials: list[TrialSpec]) -> N
     placement = Placement(devices_of([], 2, {0, 1, 2, 3}), 8 * GB)
     started = fill(placement, list(trials))
     assert [allotment.cores for _, allotment in started] == [(0, 1), (2, 3)]
+    assert [allotment.trials_at_once for _, allotment in started] == [2, 2]
     assert not any(allotment.shared for _, allotment in started)
     placement.release(trials[0])
     assert fill(placement, trials[2:])[0][1].cores == (0, 1)
@@ -102,6 +103,7 @@ def test_each_gpu_has_a_trial_and_its_share_of_the_cores(trials: list[TrialSpec]
         ("lora0", ("0",), (0, 1, 2, 3), False),
         ("full0", ("1",), (4, 5, 6, 7), False),
     ]
+    assert {allotment.trials_at_once for _, allotment in started} == {1}
 
 
 def test_the_first_trial_of_each_arm_has_a_shared_gpu_to_itself(trials: list[TrialSpec]) -> None:
@@ -136,7 +138,8 @@ def test_a_trial_on_several_gpus_waits_until_they_are_free(make_study: MakeStudy
 def test_a_trial_of_several_ranks_on_the_cpu_has_all_cores(make_study: MakeStudy) -> None:
     (one, two) = plan(make_study(methods={"one": {"method": "lora"}, "two": {"method": "full", "devices": 2}}))[:2]
     placement = Placement(devices_of([], 2, {0, 1}), 8 * GB)
-    assert fill(placement, [two])[0][1].cores is None
+    ((_, allotment),) = fill(placement, [two])
+    assert (allotment.cores, allotment.trials_at_once) == (None, 1)
     assert fill(placement, [one]) == []
 
 

@@ -12,7 +12,9 @@ PREDICTIONS = 1000
 _SECONDS = 3600.0
 
 
-def price(prices: PricesSpec, device: str, names: tuple[str, ...] = (), devices: int = 1) -> float | None:
+def price(
+    prices: PricesSpec, device: str, names: tuple[str, ...] = (), devices: int = 1, trials_at_once: int = 1
+) -> float | None:
     """Returns what an hour of a trial costs; None where no price is stated for its device.
 
     Args:
@@ -20,12 +22,13 @@ def price(prices: PricesSpec, device: str, names: tuple[str, ...] = (), devices:
         device: as torch names it: `cpu`, `cuda:0`.
         names: of the GPU or the processor, which come first.
         devices: how many it uses; the price of a processor is the whole machine's.
+        trials_at_once: how many trials divide the processor, and so its price.
     """
     by_name = {name.casefold(): amount for name, amount in prices.device_hour.items()}
     kind = device.partition(":")[0]
     amounts = (by_name.get(name.casefold()) for name in (*names, kind))
     amount = next((amount for amount in amounts if amount is not None), None)
-    return None if amount is None else amount * (1 if kind == "cpu" else devices)
+    return None if amount is None else amount / trials_at_once if kind == "cpu" else amount * devices
 
 
 def names_of(device: str, device_name: str, processor: str) -> tuple[str, ...]:
@@ -62,8 +65,9 @@ def _money(record: TrialRecord, prices: PricesSpec) -> tuple[Money, dict[str, st
     if environment is None:
         return Money(), dict.fromkeys(("trial", "predictions"), "which device it ran on is not recorded")
     names = names_of(environment.device, environment.device_name, environment.processor)
-    hour = price(prices, environment.device, names, record.spec.devices)
-    one_device = price(prices, environment.device, names)
+    at_once = environment.trials_at_once
+    hour = price(prices, environment.device, names, record.spec.devices, at_once)
+    one_device = price(prices, environment.device, names, trials_at_once=at_once)
     if hour is None or one_device is None:
         why = unknown_device(prices, environment.device_name or environment.device)
         return Money(), dict.fromkeys(("trial", "predictions"), why)

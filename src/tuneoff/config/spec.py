@@ -560,7 +560,8 @@ class PricesSpec(Frozen):
     device_hour: dict[Label, float] = Field(
         min_length=1,
         description="device -> price of one hour: the name of a GPU or processor as records tell it, or `cuda` or "
-        "`cpu` for any other one. Of a GPU for each that a trial uses, of a processor for the whole machine",
+        "`cpu` for any other one. Of a GPU for each that a trial uses, of a processor for the whole machine, which "
+        "trials that run side by side (`executor.trials_per_device`) share evenly",
     )
     note: str = Field("", max_length=200, description="where the prices come from, shown beside amounts")
 

@@ -59,6 +59,7 @@ class Allotment:
         gpus: as CUDA_VISIBLE_DEVICES names them; empty: those that this process sees.
         cores: that its process is confined to; None: all cores of this process.
         shared: whether other trials may use its device at the same time.
+        trials_at_once: how many trials divide the processor among them; 1 on a GPU.
     """
 
     devices: tuple[int, ...]
@@ -66,6 +67,7 @@ class Allotment:
     gpus: tuple[str, ...] = ()
     cores: Cores | None = None
     shared: bool = False
+    trials_at_once: int = 1
 
 
 @dataclass
@@ -205,6 +207,7 @@ class Placement:
             gpus=tuple(device.gpu for device in devices if device.gpu is not None) if len(self.devices) > 1 else (),
             cores=tuple(sorted(core for part in known for core in part)) if len(known) == len(cores) else None,
             shared=not alone and any(len(device.slots) > 1 for device in devices),
+            trials_at_once=self.at_once if devices[0].gpu is None else 1,
         )
 
     def _is_first(self, trial: TrialSpec) -> bool:

@@ -79,6 +79,7 @@ class RunningTrial:
             "gpus": self._allotment.gpus,
             "cores": self._allotment.cores,
             "shared": self._allotment.shared,
+            "trials_at_once": self._allotment.trials_at_once,
         }
 
     def _follow(self, children: Children, child: Child) -> None:

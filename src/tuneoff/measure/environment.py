@@ -115,6 +115,7 @@ def describe(
     threads: int,
     commit: str | Callable[[], str | None] | None = source_commit,
     release_memory: bool = False,
+    trials_at_once: int = 1,
 ) -> Environment:
     """Describes the machine and the software now. It is quick: what cannot change is looked up once per process.
 
@@ -123,6 +124,7 @@ def describe(
         threads: threads that one operation uses.
         commit: tuneoff's commit where it is known already (None: known to be none); by default it is looked up.
         release_memory: whether freed memory went back to the system at once.
+        trials_at_once: how many trials had the processor at once.
     """
     name = str(device)
     device_memory = None
@@ -144,6 +146,7 @@ def describe(
         commit=commit() if callable(commit) else commit,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         release_memory=release_memory,
+        trials_at_once=trials_at_once,
     )
 
 

@@ -378,6 +378,11 @@ class Environment(Frozen):
     )
     started_at: str = Field(description="UTC, ISO 8601")
     release_memory: bool = Field(False, description="whether `execution.release_memory` was set and had an effect")
+    trials_at_once: int = Field(
+        1,
+        description="trials that had the processor at once, each on cores of its own (`executor.trials_per_device`); "
+        "1 on a GPU",
+    )
 
     @property
     def hardware(self) -> tuple[str, int, str]:

@@ -122,6 +122,7 @@ def _trial(payload: dict[str, Any], started: float) -> Any:
         scratch=scratch,
         shared=payload.get("shared", False),
         apart=payload.get("apart", ""),
+        trials_at_once=payload.get("trials_at_once", 1),
     )
     return {"status": record.status}
 

@@ -91,6 +91,7 @@ def run(
     scratch: Path | None = None,
     shared: bool = False,
     apart: str = "",
+    trials_at_once: int = 1,
 ) -> TrialRecord:
     """Runs the trial whose specification is in `place` and writes its record there.
 
@@ -103,6 +104,7 @@ def run(
         scratch: a folder that the trials of a run share; None: nothing is shared.
         shared: whether other trials may use its device at the same time, so that its costs tell nothing.
         apart: why it was not trained together with others, where that was tried; empty: it was not.
+        trials_at_once: how many trials have the processor at once, each on cores of its own.
 
     Raises:
         TuneoffError: whatever ended the trial early; no record is written then.
@@ -114,7 +116,7 @@ def run(
             prepared = prepare(begun)
             results = conclude(begun, prepared, *_train(begun, prepared))
         measured = _measure(begun.context, results)
-    return seal(begun, results, measured, without_costs if shared else None)
+    return seal(begun, results, measured, without_costs if shared else None, trials_at_once)
 
 
 @contextmanager
@@ -168,6 +170,7 @@ def seal(
     results: TrialResults,
     measured: Measured,
     strip: Callable[[TrialRecord], TrialRecord] | None = None,
+    trials_at_once: int = 1,
 ) -> TrialRecord:
     """Writes a trial's record and returns it.
 
@@ -176,12 +179,17 @@ def seal(
         results: what its phases returned.
         measured: what it took.
         strip: takes the figures away that tell nothing of this trial.
+        trials_at_once: as for `run`.
     """
     place, context = begun.place, begun.context
     provenance = Provenance(
         begun.spec,
         environment.describe(
-            str(context.device), torch.get_num_threads(), commit=begun.commit, release_memory=begun.released
+            str(context.device),
+            torch.get_num_threads(),
+            commit=begun.commit,
+            release_memory=begun.released,
+            trials_at_once=trials_at_once,
         ),
         total_seconds=results.continuation.seconds
         + time.perf_counter()
