@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tuneoff.records.record import Event, TrialRecord
 from tuneoff.store import TrialStore
+from tuneoff.trial.run import run
 
 PROTOCOL: dict[str, Any] = {
     "epochs": 2,
@@ -24,6 +27,12 @@ EVERY_STEP = {"checkpoint_minutes": 1e-9, "latency_examples": 1}
 
 class Killed(BaseException):
     """Stands for the end of a process: nothing after it is done."""
+
+
+def finish(place: TrialStore, scratch: Path | None = None) -> TrialRecord:
+    """Runs a trial in this process, from its last checkpoint if it has one."""
+    place.begin_attempt()
+    return run(place, "cpu", time.perf_counter(), scratch=scratch)
 
 
 def die_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, *, after: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from resume_helpers import PROTOCOL, finish, outcome
 from trial_helpers import PAIRS, MakePlace, Trained, Written, make_study, news, save_folder, write_csv
 from tuneoff.planning.plan import plan
 from tuneoff.store import TrialStore
-from tuneoff.trial import phases
+from tuneoff.trial import interruption, phases
 from tuneoff.trial.run import run
 from tuneoff.trial.training import resume
 
@@ -43,6 +45,16 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints come as often as `checkpoint_minutes` says, however long they take. Nothing is freed between."""
     monkeypatch.setattr(resume, "SAVING_SHARE", math.inf)
     monkeypatch.setattr(phases, "TRIMMED", ())
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """This process heeds requests to stop, as a trial's does."""
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in interruption.SIGNALS}
+    interruption.heed_signals()
+    yield
+    for name, handler in handlers.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +93,17 @@ def make_place(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, news
         return place
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole(make_place: MakePlace) -> dict[str, Any]:
+    """The outcome of a trial of lora under `PROTOCOL` that nothing ended, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    place = make_place("lora", protocol=PROTOCOL, execution={"checkpoint_minutes": None, "latency_examples": 1})
+    done = outcome(place, finish(place))
+    torch.set_num_threads(threads)
+    return done
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import errno
 import json
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from resume_helpers import EVERY_STEP, PROTOCOL, Killed, die_at, outcome, told
+from resume_helpers import EVERY_STEP, PROTOCOL, Killed, die_at, finish, outcome, told
 from trial_helpers import PAIRS, MakePlace, write_csv
 from tuneoff.checksums import content_hash
 from tuneoff.errors import Cancelled
 from tuneoff.methods.lora import Lora
-from tuneoff.records.record import Status, TrialRecord
+from tuneoff.records.record import Status
 from tuneoff.store import TrialStore, checkpoints
 from tuneoff.store.files import checksum
-from tuneoff.trial.run import run
+from tuneoff.trial import interruption
 from tuneoff.trial.training import resume
 from tuneoff.trial.training.selection import Selection
 
@@ -33,11 +32,6 @@ WRITING = {"name": "generation", "template": "{source} => ", "max_target_length"
 
 Resumed = Callable[..., TrialStore]
 Cut = Callable[[], None]
-
-
-def finish(place: TrialStore, scratch: Path | None = None) -> TrialRecord:
-    place.begin_attempt()
-    return run(place, "cpu", time.perf_counter(), scratch=scratch)
 
 
 @pytest.fixture
@@ -53,17 +47,6 @@ def cut(make_place: MakePlace, monkeypatch: pytest.MonkeyPatch) -> Resumed:
         return place
 
     return make
-
-
-@pytest.fixture(scope="module")
-def whole(make_place: MakePlace) -> dict[str, Any]:
-    """The outcome of the same trial where nothing ended it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    place = make_place("lora", protocol=PROTOCOL, execution={"checkpoint_minutes": None, "latency_examples": 1})
-    done = outcome(place, finish(place))
-    torch.set_num_threads(threads)
-    return done
 
 
 # --- the same bytes
@@ -180,6 +163,7 @@ def test_a_trial_that_is_cut_off_again_and_again_gets_done(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no such signals here")
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR2"])
 @pytest.mark.parametrize(("owner", "name"), [(torch.optim.AdamW, "step"), (Selection, "validate")])
 def test_a_trial_that_is_asked_to_stop_keeps_all_steps_that_it_did(
@@ -190,10 +174,7 @@ def test_a_trial_that_is_asked_to_stop_keeps_all_steps_that_it_did(
     make_place: MakePlace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tuneoff.trial import interruption
-
     place = make_place("lora", protocol=PROTOCOL, execution={"latency_examples": 1})
-    handlers = {signal_name: signal.getsignal(getattr(signal, signal_name)) for signal_name in interruption.SIGNALS}
     with monkeypatch.context() as patch:
         original = getattr(owner, name)
 
@@ -204,13 +185,8 @@ def test_a_trial_that_is_asked_to_stop_keeps_all_steps_that_it_did(
             return result
 
         patch.setattr(owner, name, asked)
-        interruption.heed_signals()
-        try:
-            with pytest.raises(Cancelled):
-                finish(place)
-        finally:
-            for signal_name, handler in handlers.items():
-                signal.signal(getattr(signal, signal_name), handler)
+        with pytest.raises(Cancelled):
+            finish(place)
     assert not interruption.came()
     record = finish(place)
     assert outcome(place, record) == whole
@@ -236,12 +212,16 @@ def test_two_checkpoints_are_kept_of_plain_files(cut: Resumed) -> None:
     assert (newest.folder / "weights" / kept.name).samefile(kept), "selected weights take no space twice"
 
 
-def test_large_states_are_written_in_several_files(cut: Resumed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_states_are_written_in_several_files(
+    cut: Resumed, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resume, "FILE_BYTES", 1 << 10)
     place = cut(3)
     files = place.checkpoints.newest_first()[0].manifest().files
     assert sum(name.startswith("tensors-") for name in files) > 3
-    assert finish(place).resumed == 1
+    record = finish(place)
+    assert record.resumed == 1
+    assert outcome(place, record) == whole
 
 
 def test_nothing_is_kept_where_that_is_not_asked_for_or_cannot_be(

@@ -17,7 +17,6 @@ from resume_helpers import EVERY_STEP, PROTOCOL, Killed, die_at, outcome, told
 from trial_helpers import MakePlace
 from tuneoff.errors import Cancelled
 from tuneoff.store import TrialStore
-from tuneoff.trial import interruption
 from tuneoff.trial.distributed.aggregation import OnlookerTrialStore
 from tuneoff.trial.run import run
 from tuneoff.trial.together import run_together
@@ -200,6 +199,7 @@ def test_a_group_goes_on_beside_one_that_diverged(groups: Groups, monkeypatch: p
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no such signals here")
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(("owner", "name"), [(torch.optim.AdamW, "step"), (Selection, "validate")])
 def test_a_group_that_is_asked_to_stop_keeps_all_steps_that_it_did(
     owner: Any, name: str, groups: Groups, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
@@ -214,16 +214,10 @@ def test_a_group_that_is_asked_to_stop_keeps_all_steps_that_it_did(
             signal.raise_signal(signal.SIGUSR2)
         return result
 
-    handlers = {one: signal.getsignal(getattr(signal, one)) for one in interruption.SIGNALS}
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, asked)
-        interruption.heed_signals()
-        try:
-            with pytest.raises(Cancelled):
-                groups.run(group)
-        finally:
-            for one, handler in handlers.items():
-                signal.signal(getattr(signal, one), handler)
+        with pytest.raises(Cancelled):
+            groups.run(group)
     steps = [[checkpoint.manifest().step for checkpoint in place.checkpoints.newest_first()] for place in group]
     assert steps == [[2 if name == "step" else 5]] * COUNT
     assert not groups.run(group)
