@@ -7,12 +7,16 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from tuneoff import registry
 from tuneoff.config.spec import SourceSpec
 from tuneoff.errors import DataError
+from tuneoff.sources import read_rows
+from tuneoff.sources._packed import table_bytes
 from tuneoff.sources.file import File
 
 ROW = '{"text": "a", "label": "b"}\n'
@@ -51,7 +55,15 @@ def test_a_header_of_many_columns_that_repeats_one(tmp_path: Path) -> None:
         File().rows(SourceSpec(source=str(path)), "train")
 
 
+def write_stream(table: pyarrow.Table, path: Path) -> None:
+    with pyarrow.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
 LARGE = pyarrow.table({"text": ["x" * 100_000] * 3_000, "label": ["a"] * 3_000})
+ONCE = pyarrow.table({"text": LARGE["text"][:400].dictionary_encode()})
+RUNS = pyarrow.table({"text": pyarrow.compute.run_end_encode(LARGE["text"][:400])})
+LISTS = pyarrow.table({"text": pyarrow.FixedSizeListArray.from_arrays(ONCE["text"].combine_chunks(), 1)})
 EMPTY = pyarrow.table({"text": pyarrow.nulls(3_000_000)})
 
 
@@ -61,6 +73,11 @@ EMPTY = pyarrow.table({"text": pyarrow.nulls(3_000_000)})
         ("rows.parquet", pyarrow.parquet.write_table, LARGE),
         ("rows.parquet", pyarrow.parquet.write_table, EMPTY),
         ("rows.feather", partial(pyarrow.feather.write_feather, compression="zstd"), LARGE),
+        ("rows.parquet", pyarrow.parquet.write_table, ONCE),
+        ("rows.feather", pyarrow.feather.write_feather, ONCE),
+        ("rows.arrow", write_stream, ONCE),
+        ("rows.arrow", write_stream, RUNS),
+        ("rows.arrow", write_stream, LISTS),
     ],
 )
 def test_a_small_table_that_fills_the_memory_is_read_no_further(
@@ -72,6 +89,37 @@ def test_a_small_table_that_fills_the_memory_is_read_no_further(
     monkeypatch.setattr("tuneoff.sources._tables.ALWAYS_TABLE_BYTES", 4 * 2**20)
     with pytest.raises(DataError, match=rf"{name} unpacks to more than \d+ MiB, [\d,]+ times"):
         File().rows(SourceSpec(source=str(path)), "train")
+
+
+def test_each_cell_of_values_written_once_counts_by_its_own() -> None:
+    once = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 0, 1, None]), pyarrow.array(["x" * 1000, "y"]))
+    runs = pyarrow.RunEndEncodedArray.from_arrays([3, 10], ["x" * 100, "y"])
+    views = pyarrow.array(["x" * 100, None, "y"], type=pyarrow.string_view())
+    lists = pyarrow.ListViewArray.from_arrays([0, 0, 1], [2, 2, 1], pyarrow.array(["x" * 100, "y"]))
+    for array, count in ((once, 2001), (once[1:3], 1001), (runs, 307), (runs[2:6], 103), (views, 101), (lists, 203)):
+        assert table_bytes(pyarrow.table({"a": array})) == count
+
+
+def test_a_saved_data_set_that_fills_the_memory_is_read_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    datasets.Dataset(ONCE[:1]).save_to_disk(str(tmp_path / "saved"))
+    write_stream(ONCE, next((tmp_path / "saved").glob("*.arrow")))
+    monkeypatch.setattr("tuneoff.sources._saved.ALWAYS_TABLE_BYTES", 4 * 2**20)
+    with pytest.raises(DataError, match=r"saved unpacks to more than \d+ MiB"):
+        File().rows(SourceSpec(source=str(tmp_path / "saved")), "train")
+
+
+@pytest.mark.parametrize("line", ['{{"k{}": 1}}', '{{"text": {{"k{}": {{"k": 1}}}}}}'])
+def test_objects_of_a_key_each_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    keys = 2_500 if line.startswith('{{"k') else 30
+    (tmp_path / "rows.jsonl").write_text("\n".join(line.format(i % keys) for i in range(2_500)))
+    monkeypatch.setattr("tuneoff.sources._packed.ALWAYS_TABLE_BYTES", 2**10)
+    monkeypatch.setattr("tuneoff.sources._packed.MOST_TIMES", 10)
+    with pytest.raises(DataError, match=r"rows.jsonl has objects of so many different keys"):
+        read_rows(registry.sources(), SourceSpec(source=str(tmp_path / "rows.jsonl")), "train")
 
 
 def test_a_table_that_repeats_itself_is_read_whole(tmp_path: Path) -> None:

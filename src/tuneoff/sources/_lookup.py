@@ -13,6 +13,7 @@ from typing import Any
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean, listed
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources._joining import joined
+from tuneoff.sources._packed import refuse_sparse
 
 Sources = Mapping[str, type[Source]]
 
@@ -104,15 +105,23 @@ def _part(parent: Any, key: str) -> Any:
 
 
 def _with_parts(rows: Rows) -> Rows:
-    """Adds a column for each key of the columns that hold objects."""
+    """Adds a column for each key of the columns that hold objects.
+
+    Raises:
+        DataError: if those would be far more cells than the objects fill.
+    """
     columns = dict(rows.columns)
     pending = list(columns)
+    cells = filled = 0
     while pending:
         name = pending.pop(0)
         objects = [value for value in columns[name] if isinstance(value, Mapping)]
         keys = dict.fromkeys(key for value in objects for key in value)
         if len(keys) > MOST_PARTS:
             continue
+        cells += len(keys) * len(rows)
+        filled += sum(map(len, objects))
+        refuse_sparse(cells, filled, rows.origin)
         for key in keys:
             part = f"{name}.{key}"
             if part not in columns:

@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tuneoff.errors import DataError, first_line
 from tuneoff.suffixes import PACKED_SUFFIXES
 
@@ -24,6 +27,8 @@ ALWAYS_TABLE_BYTES = 2**30
 CELL_BYTES = 8
 """What a cell takes at least."""
 _CHUNK = 2**20
+_VIEWS = {"string_view", "binary_view"}
+"""Arrow types whose cells may be parts of one text."""
 
 
 def is_packed(path: Path) -> bool:
@@ -61,7 +66,83 @@ class UnpackedSize:
 
     def add_table(self, table: Any) -> None:
         """Adds an Arrow table, or a batch of one; an empty cell takes room, too, once it is an object of Python."""
-        self.add(table.nbytes + CELL_BYTES * table.num_rows * table.num_columns)
+        self.add(table_bytes(table) + CELL_BYTES * table.num_rows * table.num_columns)
+
+
+def refuse_sparse(cells: int, filled: int, origin: str) -> None:
+    """Refuses objects that would make a table of far more cells than they fill: as many columns as keys, and each of
+    all rows.
+
+    Raises:
+        DataError: if these are so many that they may fill the memory.
+    """
+    if CELL_BYTES * cells > max(ALWAYS_TABLE_BYTES, MOST_TIMES * CELL_BYTES * filled):
+        raise DataError(
+            f"{origin} has objects of so many different keys that a table of them has {cells:,} cells, {filled:,} of "
+            "them filled: it may be made to fill the memory",
+            hint="Give all rows the same keys.",
+        )
+
+
+def table_bytes(table: Any) -> int:
+    """Returns the bytes of an Arrow table, or a batch of one, where each cell has a value of its own.
+
+    Arrow may write a value once for all cells that have it; as objects of Python each takes its room.
+    """
+    columns = [getattr(column, "chunks", [column]) for column in table.columns]
+    return sum(_array_bytes(chunk) for chunks in columns for chunk in chunks)
+
+
+def _array_bytes(array: Any) -> int:
+    from pyarrow import types
+
+    kind = array.type
+    if hasattr(kind, "storage_type"):
+        return _array_bytes(array.storage)
+    if not _shares_values(kind):
+        return int(array.nbytes)
+    if types.is_dictionary(kind):
+        numbers = array.indices.drop_null().to_numpy(zero_copy_only=False)
+        return int(_entry_bytes(array.dictionary)[numbers].sum())
+    if types.is_run_end_encoded(kind):
+        ends = np.clip(array.run_ends.to_numpy(), array.offset, array.offset + len(array)).astype(np.int64)
+        return int((_entry_bytes(array.values) * np.diff(ends, prepend=array.offset)).sum())
+    if types.is_struct(kind):
+        return sum(map(_array_bytes, array.flatten()))
+    if types.is_map(kind):
+        return _array_bytes(array.keys) + _array_bytes(array.items)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _array_bytes(array.flatten())
+    if str(kind) in _VIEWS:
+        return int(_entry_bytes(array).sum())
+    ends = np.concatenate([[0], np.cumsum(_entry_bytes(array.values))])
+    first = array.offsets.to_numpy().astype(np.int64)
+    return int((ends[first + array.sizes.to_numpy()] - ends[first]).sum())
+
+
+def _shares_values(kind: Any) -> bool:
+    """Tells whether cells of an Arrow type, or their parts, may share a value that is written once."""
+    from pyarrow import types
+
+    is_view = str(kind) in _VIEWS or str(kind).startswith(("list_view", "large_list_view"))
+    once = types.is_dictionary(kind) or types.is_run_end_encoded(kind) or is_view
+    return once or any(_shares_values(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _entry_bytes(values: Any) -> NDArray[np.int64]:
+    """Returns the bytes of each entry of an Arrow array."""
+    from pyarrow import compute, types
+
+    if types.is_primitive(values.type):
+        return np.full(len(values), values.type.bit_width // 8)
+    if str(values.type) in _VIEWS:
+        # A view is four numbers, the first its length.
+        views = np.frombuffer(values.buffers()[1], dtype=np.int32)[::4]
+        return views[values.offset : values.offset + len(values)].astype(np.int64)
+    if str(values.type) in {"string", "large_string", "binary", "large_binary"}:
+        lengths = compute.fill_null(compute.binary_length(values), 0)
+        return np.asarray(lengths.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.array([_array_bytes(values.slice(i, 1)) for i in range(len(values))], dtype=np.int64)
 
 
 def read_bytes(path: Path, origin: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 from tuneoff.errors import DataError, SourceNotFound, did_you_mean, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._hub_rows import convert_table
+from tuneoff.sources._packed import ALWAYS_TABLE_BYTES, UnpackedSize
 
 _SPLITS, _STATE = "dataset_dict.json", "state.json"
 
@@ -77,8 +78,10 @@ def read(folder: Path, origin: str) -> Rows:
     Raises:
         DataError: if it is damaged or has no rows.
     """
-    table_files(folder, origin)
+    files = table_files(folder, origin)
     import datasets
+
+    size = UnpackedSize(sum(path.stat().st_size for path in files if path.is_file()), origin, ALWAYS_TABLE_BYTES)
 
     try:
         saved = datasets.load_from_disk(str(folder))
@@ -87,6 +90,7 @@ def read(folder: Path, origin: str) -> Rows:
         raise DataError(f"{origin} cannot be read: {type(error).__name__}: {first_line(error, 300)}") from None
     if not table.num_rows:
         raise DataError(f"{origin} has no rows")
+    size.add_table(table)
     return convert_table(table, saved.features, origin)
 
 

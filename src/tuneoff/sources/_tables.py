@@ -19,7 +19,15 @@ from tuneoff.errors import DataError, first_line
 from tuneoff.interfaces import Rows
 from tuneoff.sources._conll import parse_conll
 from tuneoff.sources._disguise import PICKLES, recognise
-from tuneoff.sources._packed import ALWAYS_TABLE_BYTES, CELL_BYTES, UnpackedSize, is_packed, read_bytes
+from tuneoff.sources._packed import (
+    ALWAYS_TABLE_BYTES,
+    CELL_BYTES,
+    UnpackedSize,
+    is_packed,
+    read_bytes,
+    refuse_sparse,
+    table_bytes,
+)
 from tuneoff.suffixes import DATA_SUFFIXES, PACKED_SUFFIXES, data_suffix
 
 FIELD_LIMIT = 64 * 2**20
@@ -266,6 +274,7 @@ def _from_objects(items: list[Any], lines: list[int], origin: str) -> Rows:
         names.update(dict.fromkeys(item))
     if not names:
         raise DataError(f"{origin} has rows without a single key")
+    refuse_sparse(len(names) * len(items), sum(map(len, items)), origin)
     columns = {name: [_clean_value(item.get(name)) for item in items] for name in names}
     return Rows(columns, origin, lines=tuple(lines))
 
@@ -285,7 +294,7 @@ def _read_parquet(path: Path, origin: str) -> Rows:
             size.add(CELL_BYTES * file.metadata.num_rows * file.metadata.num_columns)
             batches = []
             for batch in file.iter_batches(BATCH_ROWS):
-                size.add(batch.nbytes)
+                size.add(table_bytes(batch))
                 batches.append(batch)
             return _from_arrow(pyarrow.Table.from_batches(batches, file.schema_arrow), origin)
     except pyarrow.ArrowException as error:
