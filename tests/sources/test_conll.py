@@ -32,6 +32,12 @@ def test_columns_between_documents_and_comments_are_known(tmp_path: Path) -> Non
     assert rows.columns["column_2"] == [["NNP", "VBZ"]]
 
 
+def test_a_sentence_that_begins_with_a_hash_sign_keeps_it(tmp_path: Path) -> None:
+    rows = read("# id 7\n# about\nAnn B-per\nmet O\n\n# O\nBob B-per\n", tmp_path)
+    assert rows.columns["tokens"] == [["Ann", "met"], ["#", "Bob"]]
+    assert rows.place(0) == "ner.conll line 3"
+
+
 @pytest.mark.parametrize(("text", "said"), [("a O\nb\n", "line 2 has 1 columns"), ("\n", "no rows"), ("a\n", "a tag")])
 def test_what_is_no_such_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):

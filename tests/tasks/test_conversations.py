@@ -196,7 +196,10 @@ def test_other_spellings_and_parts_of_text_are_read() -> None:
     task = Chat({})
     read = examples(task, Rows({"conversations": [sharegpt, parts]}, "x"))
     assert [(e.text, e.target, e.history) for e in read] == [("hi", "ho", ())] * 2
-    assert [finding.name for finding in task.findings()] == ["open_conversations"]
+    task.examples(Rows({"conversations": [parts]}, "x"), {"messages": "conversations"}, "test")
+    (finding,) = task.findings()
+    assert finding.name == "open_conversations"
+    assert finding.message.endswith("left out: 1 of train")
 
 
 def test_a_template_that_refuses_is_one_error_with_the_row(tokenizer: Any) -> None:

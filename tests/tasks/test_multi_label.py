@@ -74,6 +74,12 @@ def test_labels_are_read_from_lists_and_texts(cells: list[Any], expected: list[l
     assert read(cells) == expected
 
 
+@pytest.mark.parametrize("part", [1.5, True, math.inf])
+def test_labels_are_names_or_whole_numbers(part: Any) -> None:
+    with pytest.raises(DataError, match=rf"rows.csv row 2: column 'labels' holds {part}, which is neither a name nor"):
+        read([["a"], ["a", part]])
+
+
 @pytest.mark.parametrize("cell", [["a", "\ud800"], "a|\ud800", "['a', '\\ud800']"])
 def test_labels_that_are_no_unicode_are_refused_with_their_row(cell: Any) -> None:
     with pytest.raises(DataError, match=r"rows.csv row 2 holds text that is not valid Unicode"):

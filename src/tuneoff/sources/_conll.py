@@ -13,7 +13,7 @@ def parse_conll(text: str, origin: str) -> Rows:
     """Returns a row for each sentence, with its words in `tokens` and the last column's tags in `tags`.
 
     Columns between stand as `column_2` and so on. A comment is a line that begins with `# ` before a sentence's words
-    and has no tabs.
+    and has no tabs, unless it has as many columns as other lines and ends with a tag of theirs.
 
     Raises:
         DataError: for lines with another number of columns than the first, or no tags.
@@ -21,13 +21,15 @@ def parse_conll(text: str, origin: str) -> Rows:
     sentences: list[list[list[str]]] = [[]]
     lines: list[int] = []
     width = 0
-    for number, line in enumerate(text.split("\n"), start=1):
-        cells = line.rstrip("\r").split("\t") if "\t" in line else line.split()
+    table = [line.rstrip("\r").split("\t") if "\t" in line else line.split() for line in text.split("\n")]
+    known = {(len(cells), cells[-1]) for cells in table if cells and cells[0] not in ("#", _DOCUMENT)}
+    for number, (line, cells) in enumerate(zip(text.split("\n"), table, strict=True), start=1):
         if not any(cell.strip() for cell in cells):
             if sentences[-1]:
                 sentences.append([])
             continue
-        if cells[0] == _DOCUMENT or (not sentences[-1] and line.startswith("# ") and "\t" not in line):
+        may_be_comment = not sentences[-1] and line.startswith("# ") and "\t" not in line
+        if cells[0] == _DOCUMENT or (may_be_comment and (len(cells), cells[-1]) not in known):
             continue
         width = width or len(cells)
         if len(cells) != width or width < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -112,10 +113,10 @@ def _entity(item: Any) -> tuple[int, int, str]:
         start, end, label = item
     else:
         start = end = label = None
-    numbers = isinstance(start, Real) and isinstance(end, Real)
-    if label is None or not numbers or not 0 <= start < end:  # type: ignore[operator]
-        raise ValueError(f"an entity is {str(item)[:60]}, without start < end and a label")
-    return int(start), int(end), "_".join(str(label).split())  # type: ignore[arg-type]
+    places: list[Any] = [place for place in (start, end) if isinstance(place, Real) and place % 1 == 0]
+    if label is None or len(places) != 2 or not 0 <= places[0] < places[1]:
+        raise ValueError(f"an entity is {str(item)[:60]}, without whole numbers start < end and a label")
+    return int(places[0]), int(places[1]), "_".join(str(label).split())
 
 
 def _spans_of(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -136,18 +137,19 @@ def _words_of(
 ) -> list[tuple[int, int, str]]:
     """Returns entities counted in characters as entities counted in words: all words that they touch."""
     counted = []
+    starts, ends = zip(*spans, strict=True)
     for start, end, label in entities:
-        own = [i for i, (first, last) in enumerate(spans) if first < end and last > start]
-        if not own or end > len(text):
+        first, after = bisect_right(ends, start), bisect_left(starts, end)
+        if first >= after or end > len(text):
             raise ValueError(f"entity {start} to {end} ({label}) holds no word of the text's {len(text)} characters")
-        counted.append((own[0], own[-1] + 1, label))
+        counted.append((first, after, label))
     return counted
 
 
 def _count_widened(entities: Sequence[tuple[int, int, str]], spans: Sequence[tuple[int, int]], characters: bool) -> int:
     if not characters:
         return 0
-    inside = [place for first, last in spans for place in range(first + 1, last)]
+    inside = {place for first, last in spans for place in range(first + 1, last)}
     return sum(start in inside or end in inside for start, end, _ in entities)
 
 

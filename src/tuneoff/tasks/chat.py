@@ -48,7 +48,7 @@ class Chat(Conversation):
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
-        self._trailing = 0
+        self._trailing: dict[str, int] = {}
 
     def columns(self, rows: Rows) -> dict[str, str]:
         named = {role: name for role in ("messages", "answer") if (name := getattr(self.options, role)) is not None}
@@ -79,11 +79,9 @@ class Chat(Conversation):
             require_cells(rows, {"answer": columns["answer"]}, split)
             answers = [str(cell).strip() for cell in rows.columns[columns["answer"]]]
         column = columns["messages"]
-        self._trailing = 0
-        return [
-            self._example(_turns(cell, rows, i, column), answers[i] if answers else None, rows, i)
-            for i, cell in enumerate(rows.columns[column])
-        ]
+        chats = [_turns(cell, rows, i, column) for i, cell in enumerate(rows.columns[column])]
+        self._trailing[split] = 0 if answers else sum(turns[-1][0] != ASSISTANT for turns in chats)
+        return [self._example(turns, answers[i] if answers else None, rows, i) for i, turns in enumerate(chats)]
 
     def _example(self, turns: list[Turn], answer: str | None, rows: Rows, index: int) -> Example:
         last = max((i for i, (speaker, _) in enumerate(turns) if speaker == ASSISTANT), default=None)
@@ -93,7 +91,6 @@ class Chat(Conversation):
                     f"{rows.place(index)}: the conversation has no message of the assistant: there is nothing to learn",
                     hint="Remove such rows, or name a column of answers with task.answer.",
                 )
-            self._trailing += last < len(turns) - 1
             answer, turns = turns[last][1], turns[:last]
         elif turns and turns[-1][0] == ASSISTANT:
             turns = turns[:-1]
@@ -107,9 +104,10 @@ class Chat(Conversation):
         )
 
     def findings(self) -> tuple[Finding, ...]:
-        if not self._trailing:
+        counts = ", ".join(f"{count} of {split}" for split, count in self._trailing.items() if count)
+        if not counts:
             return super().findings()
-        message = f"{self._trailing} conversations go on after the assistant's last message; that end is left out"
+        message = f"conversations go on after the assistant's last message, and that end is left out: {counts}"
         return (*super().findings(), Finding(name="open_conversations", message=message))
 
 

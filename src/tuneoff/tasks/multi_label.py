@@ -237,6 +237,11 @@ class MultiLabel(TextHead):
 
     def _name(self, part: Any, rows: Rows, index: int, column: str) -> str:
         whole = isinstance(part, Real) and part % 1 == 0 and not isinstance(part, bool)
+        if isinstance(part, Real) and not whole:
+            raise DataError(
+                f"{rows.place(index)}: column {column!r} holds {part!r}, which is neither a name nor a whole number",
+                hint="If it is a label, write it as text.",
+            )
         text = str(int(part) if whole else part).strip()
         labels = self.options.labels
         if labels and text in labels:
