@@ -21,4 +21,4 @@ def looks(race: RaceSpec) -> tuple[int, ...]:
 
 EXPECTED_SHARE = 1 / 3
 """Share that races are expected to take of the seeds that they may take after their first look: of made-up studies
-without a difference they took 0.1 to 0.33 (`benchmarks/results/calibration.md`)."""
+without a difference they took 0.12 to 0.34 (`benchmarks/results/calibration.md`)."""

@@ -33,8 +33,8 @@ from tuneoff.analysis.statistics.sample import Sample
 
 Array = NDArray[np.float64]
 SPENT = 0.6
-"""Share of the error that the looks spend. The rest is kept for few seeds of wild arms, or skewed ones, whose p-values
-are too small in the far tail that early looks go by (`benchmarks/races.py`)."""
+"""Share of the error that the looks spend. The rest is kept for few seeds of wild arms, whose p-values are too small
+in the far tail that early looks go by (`benchmarks/races.py`)."""
 LEAST_ERROR = 1e-12
 MOST_ERROR = 0.99
 ERRORS = 60
