@@ -16,7 +16,7 @@ from tuneoff.executors._together import Companions
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.planning.plan import plan, search_trial
-from tuneoff.records.record import Status, Timing, TrialRecord
+from tuneoff.records.record import Memory, PhaseMemory, Status, Timing, TrialRecord
 from tuneoff.store import TRIALS, StudyStore
 
 pytest_plugins = ("running_fixtures", "study_fixtures")
@@ -212,19 +212,43 @@ def checkpointed(prepared: Prepared, trial: TrialSpec, ids: Sequence[str]) -> No
     checkpoints.save(lambda folder: None, {TRIALS: " ".join(ids)}, 5)
 
 
-def group_of(prepared: Prepared, number: int, together: int = 3) -> tuple[list[int], list[str]]:
-    """The seeds of the trials that start when one is placed, and the ids of their process."""
+def group_of(prepared: Prepared, number: int, together: int = 3, memory: int = 0) -> tuple[list[int], list[str]]:
+    """The seeds of the trials that start when one is placed on 100 bytes, and the ids of their process.
+
+    Args:
+        prepared: the trials, of one arm.
+        number: of the one that is placed; those before it have ended.
+        together: how many are trained in one process.
+        memory: bytes that each of them takes.
+    """
     trials = [
         trial.model_copy(update={"execution": trial.execution.model_copy(update={"together": together})})
         for trial in prepared.trials
     ]
     executor, placement = LocalExecutor("cpu"), Placement([Device((None,))], 100)
-    placement.note(TrialRecord(spec=trials[0], status=Status.COMPLETED, timing=Timing(total_seconds=1.0)))
+    placement.note(
+        TrialRecord(
+            spec=trials[0],
+            status=Status.COMPLETED,
+            timing=Timing(total_seconds=1.0),
+            memory=Memory(phases={"train": PhaseMemory(resident_bytes=memory)}),
+        )
+    )
     waiting = {trial.id: trial for trial in trials[number:]}
     executor._companions.expect(waiting.values())
-    placement.next(waiting.values())
+    placement.next(waiting.values(), lambda trial: executor._earlier_group(prepared.store, placement, trial))
     started, ids = executor._find_group(prepared.store, placement, trials[number], waiting)
     return [trial.seed for trial in started], ids
+
+
+def test_a_group_that_goes_on_trains_all_that_it_computes_whatever_memory_they_take(prepare: Prepare) -> None:
+    """None is computed for the sake of the others and then trained again."""
+    prepared = prepare({"head": {}}, execution={"together": 3}, seeds=6)
+    ids = [trial.id for trial in prepared.trials]
+    for trial in prepared.trials[1:4]:
+        checkpointed(prepared, trial, ids[1:4])
+    assert group_of(prepared, 4, memory=60) == ([4], ids[4:5]), "one that begins alone has that choice"
+    assert group_of(prepared, 1, memory=60) == ([1, 2, 3], ids[1:4])
 
 
 def test_a_group_that_was_interrupted_is_put_together_again(prepare: Prepare) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,27 @@ def test_trials_start_only_where_memory_is_enough(trials: list[TrialSpec]) -> No
     assert fill(placement, waiting) == [], "but not by the next seed, or it would wait for ever"
     placement.release(trials[2])
     assert [name for name, _ in fill(placement, waiting)] == ["full0"]
+
+
+def test_a_process_waits_until_memory_is_enough_for_all_that_it_computes(trials: list[TrialSpec]) -> None:
+    needs = {trial.id: Need(memory_bytes=2 * GB) for trial in trials}
+    placement = Placement(devices_of([], 3, {0, 1, 2}), 8 * GB, needs)
+    first, second, third = trials[0], trials[1], trials[2]
+    ended = [trials[3], trials[4]]
+
+    def place(trial: TrialSpec, others: Sequence[TrialSpec] = ()) -> bool:
+        return placement.next([trial], lambda _: others) is not None
+
+    assert place(first)
+    assert not place(second, ended), "three beside one take 8.8 of 8 GB"
+    placement.release(first)
+    assert place(second, [third, *ended]), "with no other it is tried"
+    assert placement.join(third, second), "it is computed in any case"
+    assert not place(first)
+    placement.release(second)
+    assert not place(first), "the process still computes all four"
+    placement.release(third)
+    assert place(first)
 
 
 def test_what_was_measured_counts_more_than_the_forecast(trials: list[TrialSpec]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -96,8 +96,8 @@ class Placement:
     _running: dict[str, tuple[TrialSpec, Allotment]] = field(default_factory=dict)
     _free: list[set[int]] = field(init=False)
     """For each device its free slots."""
-    _beside: dict[str, dict[str, TrialSpec]] = field(default_factory=dict)
-    """For each pool of memory the trials that run on it."""
+    _beside: dict[str, list[tuple[TrialSpec, Allotment]]] = field(default_factory=dict)
+    """For each pool of memory the trials that are computed on it, until their process ends."""
 
     def __post_init__(self) -> None:
         self._free = [set(range(len(device.slots))) for device in self.devices]
@@ -113,10 +113,22 @@ class Placement:
             return list(trials)
         return longest_first(trials, self.needs)
 
-    def next(self, waiting: Iterable[TrialSpec]) -> tuple[TrialSpec, Allotment] | None:
+    @property
+    def on_gpu(self) -> bool:
+        """Tells whether trials compute on GPUs."""
+        return self.devices[0].gpu is not None
+
+    def next(
+        self, waiting: Iterable[TrialSpec], others_of: Callable[[TrialSpec], Sequence[TrialSpec]] = lambda _: ()
+    ) -> tuple[TrialSpec, Allotment] | None:
         """Places the first of the waiting trials that can start now; None where none can.
 
         A trial that has to wait is overtaken by others of its seed alone, so that it does not wait for ever.
+
+        Args:
+            waiting: the trials, in their order.
+            others_of: returns the trials that the process of a trial computes in any case, whether it trains them or
+                they have ended; memory must be enough for all.
         """
         if not any(self._free):
             return None
@@ -126,45 +138,55 @@ class Placement:
             if trial.seed != seed:
                 break
             # Trials of one arm need the same: where one has to wait, the others have to.
-            kind = (trial.label, trial.purpose, trial.devices, self._memory(trial))
+            group = (trial, *others_of(trial))
+            needed_bytes = sum(map(self._memory, group))
+            kind = (trial.label, trial.purpose, trial.devices, needed_bytes)
             if kind in refused:
                 continue
-            if (allotment := self._allot(trial)) is not None:
-                self._take(trial, allotment)
+            if (allotment := self._allot(trial, needed_bytes)) is not None:
+                self._running[trial.id] = (trial, allotment)
+                for number, slots in zip(allotment.devices, allotment.slots, strict=True):
+                    self._free[number] -= set(slots)
+                self._compute(group, allotment)
                 return trial, allotment
             refused.add(kind)
         return None
 
-    def _take(self, trial: TrialSpec, allotment: Allotment) -> None:
-        self._running[trial.id] = (trial, allotment)
-        for number, slots in zip(allotment.devices, allotment.slots, strict=True):
-            self._free[number] -= set(slots)
-            self._beside.setdefault(self.devices[number].pool, {})[trial.id] = trial
+    def _compute(self, trials: Sequence[TrialSpec], allotment: Allotment) -> None:
+        """Notes that trials take memory."""
+        for pool in self._pools(allotment):
+            self._beside.setdefault(pool, []).extend((trial, allotment) for trial in trials)
+
+    def _pools(self, allotment: Allotment) -> set[str]:
+        return {self.devices[number].pool for number in allotment.devices}
 
     def join(self, trial: TrialSpec, lead: TrialSpec) -> bool:
         """Places a trial where another one was placed just now, to share its process; returns whether it may.
 
-        A final trial may once the costs of its arm are known, and where memory is enough for both.
+        A final trial may once the costs of its arm are known, and where memory is enough for both; any trial may that
+        the process computes in any case.
         """
         _, allotment = self._running[lead.id]
-        known = trial.purpose != "final" or trial.label in self._known
-        if not known or not all(self._fits(trial, self.devices[number]) for number in allotment.devices):
-            return False
-        self._take(trial, allotment)
+        pool = self.devices[allotment.devices[0]].pool
+        if not any(place is allotment and one.id == trial.id for one, place in self._beside[pool]):
+            known = trial.purpose != "final" or trial.label in self._known
+            needed_bytes = self._memory(trial)
+            if not known or not all(self._fits(needed_bytes, self.devices[number]) for number in allotment.devices):
+                return False
+            self._compute([trial], allotment)
+        self._running[trial.id] = (trial, allotment)
         return True
 
-    def is_gpu(self, trial: TrialSpec) -> bool:
-        """Tells whether a trial was placed on a GPU."""
-        return self.devices[self._running[trial.id][1].devices[0]].gpu is not None
-
     def release(self, trial: TrialSpec) -> None:
-        """Frees what a trial was given."""
+        """Frees what a trial was given, unless others share its process: that computes it until all of them have
+        ended."""
         _, allotment = self._running.pop(trial.id)
-        has_companions = any(other is allotment for _, other in self._running.values())
+        if any(other is allotment for _, other in self._running.values()):
+            return
         for number, slots in zip(allotment.devices, allotment.slots, strict=True):
-            if not has_companions:
-                self._free[number] |= set(slots)
-            self._beside[self.devices[number].pool].pop(trial.id, None)
+            self._free[number] |= set(slots)
+        for pool in self._pools(allotment):
+            self._beside[pool] = [(one, place) for one, place in self._beside[pool] if place is not allotment]
 
     def note(self, record: TrialRecord) -> None:
         """Notes a finished trial: whether the costs of its arm are known now, and how much memory it took."""
@@ -176,20 +198,19 @@ class Placement:
         if peaks:
             self._measured[record.spec.label] = max(peaks)
 
-    def _allot(self, trial: TrialSpec) -> Allotment | None:
-        gpus = self.devices[0].gpu is not None
-        if trial.devices > (len(self.devices) if gpus else 1):
+    def _allot(self, trial: TrialSpec, needed_bytes: int) -> Allotment | None:
+        if trial.devices > (len(self.devices) if self.on_gpu else 1):
             # On the CPU its ranks divide all cores between them. Too few GPUs it finds out itself.
             every = tuple(tuple(range(len(device.slots))) for device in self.devices)
             return None if self._running else Allotment(tuple(range(len(every))), every)
-        alone = trial.devices > 1 or (gpus and self._is_first(trial))
+        alone = trial.devices > 1 or (self.on_gpu and self._is_first(trial))
         chosen: list[tuple[int, tuple[int, ...]]] = []
         # The emptiest first, so that trials share a device only where all are taken.
         numbers = [number for number, free in enumerate(self._free) if free]
         for number in sorted(numbers, key=lambda number: len(self.devices[number].slots) - len(self._free[number])):
             free = sorted(self._free[number])
             is_free = len(free) == len(self.devices[number].slots)
-            if (is_free or not alone) and self._fits(trial, self.devices[number]):
+            if (is_free or not alone) and self._fits(needed_bytes, self.devices[number]):
                 chosen.append((number, tuple(free) if alone else (free[0],)))
             if len(chosen) == trial.devices:
                 return self._allotment(chosen, alone)
@@ -215,11 +236,11 @@ class Placement:
         running = {(other.label, other.purpose) for other, allotment in self._running.values() if not allotment.shared}
         return trial.purpose == "final" and trial.label not in self._known and (trial.label, "final") not in running
 
-    def _fits(self, trial: TrialSpec, device: Device) -> bool:
-        """Tells whether a trial's memory fits beside what runs; one that runs with no other is tried in any case."""
-        beside = self._beside.get(device.pool, {}).values()
+    def _fits(self, needed_bytes: int, device: Device) -> bool:
+        """Tells whether so much memory fits beside what runs; what runs with no other is tried in any case."""
+        beside = [trial for trial, _ in self._beside.get(device.pool, ())]
         total = self.memory_bytes if device.memory_bytes is None else device.memory_bytes
-        return not beside or self._memory(trial) + sum(map(self._memory, beside)) <= total
+        return not beside or needed_bytes + sum(map(self._memory, beside)) <= total
 
     def _memory(self, trial: TrialSpec) -> int:
         expected = self.needs.get(trial.id, Need()).memory_bytes or 0

@@ -177,9 +177,13 @@ class LocalExecutor(Executor):
         ordered, running = placement.ordered(trials), list[RunningTrial]()
         waiting = {trial.id: trial for trial in ordered}
         self._companions.expect(ordered)
+
+        def others_of(trial: TrialSpec) -> list[TrialSpec]:
+            return [one for one in self._earlier_group(store, placement, trial) if one.id != trial.id]
+
         try:
             while waiting or running:
-                while waiting and (placed := placement.next(waiting.values())) is not None:
+                while waiting and (placed := placement.next(waiting.values(), others_of)) is not None:
                     store.refuse_lost()
                     started = self._start(store, placement, *placed, waiting, running)
                     for trial in started:
@@ -249,19 +253,26 @@ class LocalExecutor(Executor):
             The trials that start, and the ids of all that the process computes, in its order: also of those that have
             ended, because the bits of the others hang on how many there are.
         """
-        on_gpu = placement.is_gpu(trial)
-        earlier_ids = store.trial(trial.id).checkpoints.trained_together()
-        others = _specs_of(store, [name for name in earlier_ids if name != trial.id])
-        if earlier_ids and others is not None and self._companions.may_continue(trial, others, on_gpu):
+        if earlier_ids := [one.id for one in self._earlier_group(store, placement, trial)]:
             left = [waiting[name] for name in earlier_ids if name != trial.id and name in waiting]
             go_on = [other for other in left if _goes_on(store, other, earlier_ids) and placement.join(other, trial)]
-            return [trial, *go_on], list(earlier_ids)
+            return [trial, *go_on], earlier_ids
         companions: list[TrialSpec] = []
         if _begins(store, trial):
             companions = self._companions.find(
-                trial, waiting, on_gpu, lambda other: _begins(store, other) and placement.join(other, trial)
+                trial, waiting, placement.on_gpu, lambda other: _begins(store, other) and placement.join(other, trial)
             )
         return [trial, *companions], [trial.id, *(other.id for other in companions)]
+
+    def _earlier_group(self, store: StudyStore, placement: Placement, trial: TrialSpec) -> list[TrialSpec]:
+        """Returns the trials that a process computes which goes on with this one, itself included, in their order;
+        none where it begins, or goes on alone."""
+        ids = store.trial(trial.id).checkpoints.trained_together()
+        others = _specs_of(store, [name for name in ids if name != trial.id])
+        if not ids or others is None or not self._companions.may_continue(trial, others, placement.on_gpu):
+            return []
+        by_id = {one.id: one for one in (trial, *others)}
+        return [by_id[name] for name in ids]
 
     def _follow(self, store: StudyStore, running: Sequence[RunningTrial], listener: Listener) -> list[RunningTrial]:
         """Waits a moment, passes on what trials tell and ends those that take too long; returns those that ended."""
