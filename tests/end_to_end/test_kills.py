@@ -113,7 +113,9 @@ def test_killed_trainings_lose_nothing(
             assert record.status is Status.FAILED
             assert "SIGKILL" in record.cause
         assert outcome(record) == outcome(whole)
-        assert not store.trial(trial.id).checkpoints.newest_first()
+        with store.lock():
+            # As the next run does: a kill between record and removal leaves checkpoints behind.
+            assert not store.trial(trial.id).checkpoints.newest_first()
         resumed += record.resumed
     assert resumed > 0
     with capsys.disabled():
