@@ -78,6 +78,9 @@ def test_lists_of_labels_are_told_to_be_several_classes_a_row() -> None:
         ("('a', 'b')", "several classes"),
         ("{'name': 'a'}", "objects"),
         ("b'sport'", "bytes"),
+        ("['joy' 'anger']", "several classes"),
+        ("['joy' ... 'anger']", "cannot be read"),
+        ("['joy' 'anger', 'fear']", "cannot be read"),
     ],
 )
 def test_what_a_table_of_text_writes_out_is_refused_likewise(written: str, said: str) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from numbers import Real
 from typing import Any
 
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Rows
+from tuneoff.tasks._literals import BrokenList, parse_literal
 
-MOST_LETTERS = 2000
-"""Longest label, in characters, that is parsed."""
-_LITERAL_STARTS = ("[", "{", "(", "b")
-_NUMPY_ROW = re.compile(r"\[[\d\s.]+\]")
-"""A row of numbers as NumPy writes it."""
 _MESSAGE_KEYS = {"role": "content", "from": "value"}
 """Keys of a chat's messages: speaker -> content."""
 UNSUPPORTED = "docs/unsupported.md says what is not supported, and why."
 _PREFERENCE_NAMES = {"chosen", "rejected"}
 _PICTURE_KEYS = {"bytes", "path"}
+BROKEN_HINT = "Save the rows as JSON lines, which hold whole lists."
 CHAT_HINT = "The task chat reads them: set task.name to it (init does)."
 
 
@@ -47,17 +41,6 @@ def require_plain(rows: Rows, columns: Mapping[str, str], *, label: str | None =
             raise DataError(f"{rows.place(index)}: column {column!r} {holds} {what}", hint=hint)
 
 
-def parse_literal(cell: Any) -> Any:
-    """Parses a text that is a list, an object or bytes written out, as text tables hold them."""
-    if isinstance(cell, str) and cell[:2].lstrip()[:1] in _LITERAL_STARTS and len(cell) <= MOST_LETTERS:
-        with suppress(Exception):
-            value = ast.literal_eval(cell.strip())
-            return cell if isinstance(value, (str, Real)) else value
-        if _NUMPY_ROW.fullmatch(cell.strip()):
-            return cell.strip("[] ").split()
-    return cell
-
-
 def _is_plain(value: Any, fractions: bool) -> bool:
     if value is None or isinstance(value, str):
         return True
@@ -68,6 +51,8 @@ def _is_plain(value: Any, fractions: bool) -> bool:
 def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tuple[str, str]:
     """Says what such a cell is, why it cannot be used, and how to fix it."""
     example = f"such as {str(value)[:60]}"
+    if isinstance(value, BrokenList):
+        return f"a list that cannot be read, {example}: {value.reason}", BROKEN_HINT
     if is_chat(value):
         return "chats (lists of messages)", CHAT_HINT
     if isinstance(value, Mapping) and value.keys() >= _PICTURE_KEYS:

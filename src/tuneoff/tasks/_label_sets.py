@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.interfaces import Outputs, is_missing, read_labels
-from tuneoff.tasks._cells import parse_literal
+from tuneoff.tasks._literals import parse_literal
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.interfaces import OUTSIDE, Outputs, is_missing, read_entities
-from tuneoff.tasks._cells import parse_literal
+from tuneoff.tasks._literals import BrokenList, parse_literal
 from tuneoff.tasks._words import word_spans
 
 Array = NDArray[np.float64]
@@ -32,8 +32,14 @@ class TaggedWords(NamedTuple):
 
 
 def _items(cell: Any) -> list[Any] | None:
-    """Returns the items of a list, also of one that is written out; None for what is none."""
+    """Returns the items of a list, also of one that is written out; None for what is none.
+
+    Raises:
+        ValueError: for a written list that cannot be read.
+    """
     value = parse_literal(cell)
+    if isinstance(value, BrokenList):
+        raise ValueError(f"the list {str(value)[:40]} cannot be read: {value.reason}")
     if isinstance(value, str | Mapping | bytes | Real) or not isinstance(value, Iterable):
         return None
     return list(value)
@@ -79,10 +85,11 @@ def tagged(text: Any, tags: Any, names: Sequence[str] | None, at_spaces: bool = 
 
 def is_spaced(text: Any, tags: Any) -> bool:
     """Tells whether a row is a text, and has a tag for each of its words between spaces."""
-    if _items(text) is not None:
+    try:
+        is_list, own = _items(text) is not None, _items(tags)
+    except ValueError:
         return False
-    own = _items(tags)
-    return own is None or (bool(own) and _are_tags(own))
+    return not is_list and (own is None or (bool(own) and _are_tags(own)))
 
 
 def _are_tags(items: Sequence[Any]) -> bool:
@@ -167,10 +174,9 @@ def _tags_of(entities: Sequence[tuple[int, int, str]], count: int) -> tuple[str,
 def holds_words(texts: Sequence[Any], tags: Sequence[Any]) -> bool:
     """Tells whether two columns hold words and a tag for each, or texts and entities."""
     pairs = [pair for pair in zip(texts, tags, strict=True) if not any(map(is_missing, pair))]
-    listed = [pair for pair in pairs if _items(pair[1]) is not None]
-    if not pairs or len(listed) < len(pairs):
-        return False
     try:
+        if not pairs or any(_items(own) is None for _, own in pairs):
+            return False
         read = [tagged(text, own, None) for text, own in pairs]
     except ValueError:
         return False

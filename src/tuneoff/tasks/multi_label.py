@@ -231,7 +231,7 @@ class MultiLabel(TextHead):
         if parts is None:
             raise DataError(
                 f"{rows.place(index)}: column {column!r} holds no labels but such as {str(cell)[:60]}",
-                hint="A row's labels are a list of names, or names with a separator between them.",
+                hint="A row's labels are a whole list of names, or names with a separator between them.",
             )
         return [self._name(part, rows, index, column) for part in parts if str(part).strip()]
 
