@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from race_helpers import LEVELS, Racer
-from record_helpers import small_study
+from record_helpers import build_search, make_record, small_study
+from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import StudyError
+from tuneoff.executors.base import Progress
+from tuneoff.planning.plan import plan
+from tuneoff.records.record import Timing
 from tuneoff.report import build
 from tuneoff.store import StudyStore
 from tuneoff.study import budget
@@ -137,3 +144,91 @@ def test_a_forecast_that_was_too_low_ends_the_run_in_time_all_the_same(tmp_path:
     assert clock.seconds <= 405 + clock.factor * TRIAL, "a trial at most, which events would have ended"
     assert sum(racer.seeds.values()) == 9
     assert StudyStore.open(tmp_path / "s").spent_seconds() == clock.seconds
+
+
+def test_a_run_within_a_budget_keeps_the_forecasts_of_arms_that_left(tmp_path: Path, clock: Time) -> None:
+    run(tmp_path / "s", 405, clock)
+    before = StudyStore.open(tmp_path / "s").forecast()
+    run(tmp_path / "s", 500, clock)
+    assert before is not None
+    assert before.arms.keys() == LEVELS.keys()
+    assert StudyStore.open(tmp_path / "s").forecast() == before
+
+
+def test_what_is_missing_of_a_search_alone_is_run_within_a_budget(tmp_path: Path, clock: Time) -> None:
+    folder = tmp_path / "s"
+    searched = small_study("lora", "full", search=4)
+    racer = Racer(took=clock.pass_)
+    Study(searched, executor=racer).run(folder, lambda _: None, budget="1h", profile=False)
+    lost = [trial for trial in racer.ran if trial.purpose == "search"][-1]
+    for name in ("forecast.json", f"trials/{lost.id}/record.json"):
+        (folder / name).unlink()
+    clock.seconds = 0.0
+    again = Racer(took=clock.pass_)
+    told: list[Allotment] = []
+    Study(searched, executor=again).run(folder, lambda _: None, budget="2h", profile=False, budget_listener=told.append)
+    assert [trial.id for trial in again.ran] == [lost.id]
+    assert told[0].first_seconds == 2 * SEARCH_TRIAL, "the whole round that lacks it"
+
+
+@pytest.mark.parametrize(
+    ("search", "rounds", "least"),
+    [({"trials": 8, "prune": "halving", "max_steps": 200}, 2, 8), ({"trials": 8}, 6, 6), ({"trials": 8}, 2, 4)],
+)
+@pytest.mark.usefixtures("clock")
+def test_a_search_that_has_begun_is_made_no_shorter_than_it_is(
+    tmp_path: Path, search: dict[str, Any], rounds: int, least: int
+) -> None:
+    limited = study(search)
+    limited.limit("100s")
+    store = StudyStore.create(tmp_path / "s", limited.spec, limited.first_round(limited.plan()))
+    build_search(store, rounds=rounds)
+    limited.folder = store.root
+    with pytest.raises(StudyError, match=f"{least} search trials and the next seeds of 4 arms need"):
+        limited.allot(profile=False)
+
+
+def test_a_run_whose_last_trial_ends_after_its_budget_is_whole(tmp_path: Path, clock: Time) -> None:
+    clock.factor = 1.2
+    racer = Racer(took=clock.pass_)
+    limited = Study(small_study("lora"), executor=racer)
+    limited.run(tmp_path / "s", lambda _: None, budget="100s", profile=False)
+    assert (len(racer.ran), clock.seconds) == (6, 108)
+    assert not limited.out_of_time
+    assert limited.unfinished() == []
+
+
+def clock_of(tmp_path: Path, seconds: float, search: Any = None) -> budget.Clock:
+    limited = study(search)
+    limited.limit("1h")
+    allotment = replace(limited.allot(profile=False), seconds=seconds)
+    return budget.Clock(allotment, StudyStore(tmp_path / "s"), budget.now())
+
+
+@pytest.mark.usefixtures("clock")
+def test_times_of_search_trials_correct_the_forecast_too(tmp_path: Path) -> None:
+    pace = clock_of(tmp_path, 31.0, 8)
+    (final, *_) = plan(pace.allotment.study)
+    assert pace.fits([final, final])
+    for trial in outline(pace.allotment.study)[:4]:
+        record = make_record(trial, timing=Timing(total_seconds=2 * SEARCH_TRIAL))
+        pace.follow(lambda _: None)(Progress("ended", trial, record=record))
+    assert pace.fits([final])
+    assert not pace.fits([final, final]), "twice as long"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no timer of signals")
+def test_a_budget_ends_what_tells_nothing_meanwhile(tmp_path: Path) -> None:
+    ended = clock_of(tmp_path, 0.2)
+    waited = []
+    with ended.ending():
+        waited.append(threading.Event().wait(60))
+    assert ended.spent
+    assert waited == []
+
+
+def test_an_interrupt_by_a_person_is_none_of_the_budgets(tmp_path: Path) -> None:
+    interrupted = clock_of(tmp_path, 1000)
+    with pytest.raises(KeyboardInterrupt), interrupted.ending():
+        raise KeyboardInterrupt
+    assert not interrupted.spent

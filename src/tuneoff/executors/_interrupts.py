@@ -19,7 +19,9 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
         nonlocal interrupted
         interrupted = True
 
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2", "SIGHUP") if hasattr(signal, name)]
+    numbers = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2", "SIGHUP", "SIGALRM") if hasattr(signal, name)
+    ]
     is_main_thread = threading.current_thread() is threading.main_thread()
     handlers = {
         number: handler for number in numbers if is_main_thread and callable(handler := signal.getsignal(number))

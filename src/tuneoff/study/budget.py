@@ -9,8 +9,11 @@ A budget never changes what the race counts as significant: a race that ran out 
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from tuneoff import registry
@@ -24,8 +27,10 @@ from tuneoff.errors import StudyError
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.interfaces.task import Task
 from tuneoff.planning.loading import race_seeds
+from tuneoff.planning.plan import search_protocol
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import TrialRecord
+from tuneoff.search.halving import rungs
 from tuneoff.search.racing import looks
 from tuneoff.store import StudyStore
 from tuneoff.study.forecast_planner import ToCome
@@ -95,6 +100,7 @@ def allot(
     spent: float,
     arms: Mapping[str, ArmForecast],
     to_come: Callable[[StudySpec], ToCome],
+    begun: int = 0,
 ) -> Allotment:
     """Finds what of a study fits into a budget.
 
@@ -104,6 +110,7 @@ def allot(
         spent: seconds of earlier runs.
         arms: forecasts of all arms with trials to come.
         to_come: makes the trials that a study still has to run, of the final ones all that there may be.
+        begun: search trials of an arm that there must be, because the search has begun with them.
 
     Raises:
         StudyError: if not even the least fits, with the least budget that would do.
@@ -112,14 +119,15 @@ def allot(
     search, counts = study.protocol.search, looks(study.protocol.race)
     asked = search.trials if search is not None else 0
     usable = seconds * (1 - KEPT) - spent
-    for trials in range(asked, min(asked, LEAST_SEARCH) - 1, -1):
+    for trials in range(asked, min(asked, max(LEAST_SEARCH, begun)) - 1, -1):
         candidate = _with_trials(study, trials)
         coming = to_come(candidate)
         looked = [_seconds(_until(coming, study, count), arms) for count in counts]
         if not coming.final and not coming.search:
             return Allotment(candidate, seconds, spent, arms, asked, trials, 0.0, counts[-1])
         # Of a study that goes on, looks that it has had take nothing more.
-        first = next(needed for count, needed in zip(counts, looked, strict=True) if _until(coming, study, count).final)
+        lacking = (needed for count, needed in zip(counts, looked, strict=True) if _until(coming, study, count).final)
+        first = next(lacking, looked[-1])
         if first <= usable:
             seeds = max(count for count, needed in zip(counts, looked, strict=True) if needed <= usable)
             return Allotment(candidate, seconds, spent, arms, asked, trials, first, seeds)
@@ -188,7 +196,7 @@ def _seconds(coming: ToCome, arms: Mapping[str, ArmForecast]) -> float:
     Raises:
         StudyError: if the time of some is not known.
     """
-    if not coming.final:
+    if not coming.labels:
         return 0.0
     total = coming.total(arms)
     if total.total_seconds is None:
@@ -262,10 +270,32 @@ class Clock:
                 self._note(progress.record)
                 self.keep()
             if self.left <= 0:
-                self.spent = True
                 raise BudgetSpent
 
         return hear
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Ends what is done within when the budget is spent, also while no trial tells anything: a timer interrupts it
+        then, as a person would. Without a timer (on Windows, or outside the main thread) the listener alone ends it."""
+
+        def end(*_: object) -> None:
+            raise BudgetSpent
+
+        is_timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGALRM, end) if is_timed else None
+        try:
+            if is_timed:
+                signal.setitimer(signal.ITIMER_REAL, max(self.left, 0.001))
+            yield
+        except KeyboardInterrupt:
+            if self.left > 0:
+                raise
+            self.spent = True
+        finally:
+            if is_timed:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
     def fits(self, trials: Sequence[TrialSpec]) -> bool:
         """Returns whether trials fit into what is left, by the forecast and by how it held so far."""
@@ -284,7 +314,19 @@ class Clock:
     def _note(self, record: TrialRecord) -> None:
         arm = self.allotment.arms.get(record.spec.label)
         measured = record.timing.total_seconds
-        if arm is None or measured is None or not record.status.finished or record.spec.purpose != "final":
+        if arm is None or measured is None or not record.status.finished:
             return
-        self._measured += measured
-        self._expected += arm.trial_seconds or 0.0
+        if record.spec.purpose == "final":
+            expected = arm.trial_seconds
+        else:
+            steps, most_steps = record.spec.protocol.max_steps, self._search_steps
+            expected = arm.search_trial_seconds(steps / most_steps if steps and most_steps else 1.0)
+        if expected:
+            self._measured += measured
+            self._expected += expected
+
+    @property
+    def _search_steps(self) -> int | None:
+        """Returns the steps of the search trials that a forecast is of: those of the last rung, where it is pruned."""
+        protocol = self.allotment.study.protocol
+        return rungs(protocol)[-1].steps or search_protocol(self.allotment.study).max_steps

@@ -58,17 +58,19 @@ class ToCome:
         search: those of the search. What they try depends on outcomes, so all have what their arm tries first.
         prices: of devices, as the study states them; None for none.
         due: in a race, the final ones that run whatever comes; None without one, where all do.
+        planned: all final trials, done ones too: the forecast of an arm is of its first one.
     """
 
     final: Sequence[TrialSpec]
     search: Sequence[TrialSpec] = ()
     prices: PricesSpec | None = None
     due: Sequence[TrialSpec] | None = None
+    planned: Sequence[TrialSpec] = ()
 
     @property
     def labels(self) -> list[str]:
-        """Returns the arms that have final trials to come, in order."""
-        return list(dict.fromkeys(trial.label for trial in self.final))
+        """Returns the arms that have trials to come, in order."""
+        return list(dict.fromkeys(trial.label for trial in (*self.final, *self.search)))
 
     def only(self, labels: Sequence[str]) -> ToCome:
         """Returns the trials to come of some arms."""
@@ -77,6 +79,7 @@ class ToCome:
             [trial for trial in self.search if trial.label in labels],
             self.prices,
             self.due and [trial for trial in self.due if trial.label in labels],
+            self.planned,
         )
 
     def longest(self, label: str) -> TrialSpec | None:
@@ -111,7 +114,7 @@ class ToCome:
         return with_money(
             self._sum(arms, memory_limit_bytes),
             self.prices,
-            {trial.label: trial.devices for trial in self.final},
+            {trial.label: trial.devices for trial in (*self.final, *self.search)},
             search_seconds,
             {label: self.only([label])._recorded_seconds(arms[label]) for label in self.labels},
         )
@@ -210,7 +213,8 @@ class ForecastPlanner:
 
     def _pair(self, label: str) -> tuple[TrialSpec, TrialSpec | None]:
         """Returns the trials that represent an arm: its first final trial, and the longest of its search."""
-        return next(trial for trial in self.to_come.final if trial.label == label), self.to_come.longest(label)
+        finals = (*self.to_come.final, *self.to_come.planned)
+        return next(trial for trial in finals if trial.label == label), self.to_come.longest(label)
 
     def _unknown(self, trial: TrialSpec) -> ArmForecast:
         return ArmForecast(label=trial.label, trial=trial.id, how="estimate", device=self.executor.device)
@@ -304,9 +308,8 @@ def forecast_before_run(
         )
         if new_arms:
             arms |= new_arms
-            added_forecast = added.total(arms)
             with suppress(StoreError):  # a full disk: the run will say so itself
-                store.write_forecast(added_forecast if earlier is None else merge_forecasts(earlier, added_forecast))
+                keep(store, to_come, arms)
     if to_come.labels and arms.keys() >= set(to_come.labels):
         listener(to_come.total(arms))
 
@@ -339,6 +342,15 @@ def kept(store: StudyStore) -> StudyForecast | None:
         return store.forecast()
     except StoreError:
         return None
+
+
+def keep(store: StudyStore, to_come: ToCome, arms: Mapping[str, ArmForecast]) -> None:
+    """Keeps forecasts of arms with trials to come in a study's folder, beside those that it has of other arms."""
+    earlier = kept(store)
+    new_labels = [label for label in to_come.labels if earlier is None or label not in earlier.arms]
+    if new_labels:
+        added = to_come.only(new_labels).total(arms)
+        store.write_forecast(added if earlier is None else merge_forecasts(earlier, added))
 
 
 def merge_forecasts(before: StudyForecast, added: StudyForecast) -> StudyForecast:
@@ -406,7 +418,7 @@ def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
     def trained(trial: TrialSpec) -> int:
         return sum(counts[trial.id]["trainable_parameters"].values()) if trial.id in counts else 0
 
-    trains = [trial for trial in to_come.final if trial.learning_rate is not None]
+    trains = [trial for trial in (*to_come.final, *to_come.search) if trial.learning_rate is not None]
     return max(trains, key=trained).label if trains else None
 
 
@@ -437,7 +449,7 @@ def _arms_of_a_run(
     if rest := [label for label in labels if label != first]:
         arms |= planner.arms(rest, profile=False)
     # Arms on several devices are never profiled.
-    devices = {trial.label: trial.devices for trial in to_come.final}
+    devices = {trial.label: trial.devices for trial in (*to_come.final, *to_come.search)}
     single_device = [label for label in labels if devices[label] == 1]
     if not profile or not single_device:
         return arms

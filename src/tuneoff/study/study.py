@@ -228,6 +228,7 @@ class Study:
         if self._budget is None:
             raise StudyError("the study has no budget of time", hint="Give it one by limit().")
         store = StudyStore(self.folder or self.default_folder)
+        store.check(self.spec)
         before = store.study().protocol.search if store.is_there else None
         if before is not None and self.spec.protocol.search is not None:
             # A search that has been run, or begun, is not made longer: it would choose anew.
@@ -244,10 +245,24 @@ class Study:
                     inspection = executor.inspect(self.spec, to_come.final, require_data=True)
                 arms = forecast_planner.forecast_arms(executor, store, to_come, profile=profile, listener=listener)
         spent = store.spent_seconds() if store.is_there else 0.0
-        allotment = budgets.allot(self.spec, self._budget, spent, arms, lambda spec: self._to_come(spec, store))
+        allotment = budgets.allot(
+            self.spec, self._budget, spent, arms, lambda spec: self._to_come(spec, store), self._begun(store)
+        )
         self.spec = allotment.study
         splits = inspection.data["splits"] if inspection is not None and inspection.data is not None else {}
         return budgets.with_prospect(allotment, store, self.plan(), splits.get("test", {}).get("rows"))
+
+    def _begun(self, store: StudyStore) -> int:
+        """Returns how many search trials of an arm must stay, because the folder's search has begun with them.
+
+        All where it is pruned: those that there are would belong to no rung of a shorter one.
+        """
+        if self.spec.protocol.search is None:
+            return 0
+        search = SearchRunners(self.spec, self._fingerprints(), store)
+        search.missing()
+        tried = max(search.tried.values(), default=0)
+        return self.spec.protocol.search.trials if tried and self.spec.protocol.search.prune != "none" else tried
 
     def _to_come(self, spec: StudySpec, store: StudyStore) -> ToCome:
         """Returns the trials that a study still has to run, of the final ones all that there may be."""
@@ -256,7 +271,7 @@ class Study:
         searching = search.missing()
         trials = plan(spec, fingerprints, search.chosen)
         final = race_runner.outstanding(spec, store, trials)[1]
-        return ToCome(final, _search_to_come(spec, search) if searching else [], spec.prices)
+        return ToCome(final, _search_to_come(spec, search) if searching else [], spec.prices, planned=trials)
 
     def run(
         self,
@@ -346,24 +361,24 @@ class Study:
             outlets.open(folder_store)
             search_to_come = _search_to_come(self.spec, search) if search_trials else []
             due_first = due if self.spec.protocol.race is not None else None
-            to_come = ToCome(missing, search_to_come, self.spec.prices, due_first)
-            if clock is not None and to_come.labels:
-                folder_store.write_forecast(to_come.total(clock.allotment.arms))
+            to_come = ToCome(missing, search_to_come, self.spec.prices, due_first, trials)
+            if clock is not None:
+                forecast_planner.keep(folder_store, to_come, clock.allotment.arms)
             forecast_planner.forecast_before_run(
                 executor, folder_store, to_come, inspection, profile=profile, listener=forecast_listener
             )
             contents = dict(inspection.contents) if inspection is not None else {}
             heard = clock.follow(listener) if clock is not None else listener
-            try:
+            with clock.ending() if clock is not None else nullcontext():
                 search.run(executor, heard, relatives)
                 self._planned = trials = plan(self.spec, fingerprints, search.chosen)
                 self._run_rounds(folder_store, trials, contents, search, executor, heard, relatives, clock)
-            except budgets.BudgetSpent:
-                pass
+            is_whole = not search.missing() and race_runner.all_tried(self.spec, folder_store, trials)
             if clock is not None:
-                self.out_of_time = clock.spent
+                # The last trial may have ended as the time did.
+                self.out_of_time = clock.spent and not is_whole
                 clock.keep()
-            if race_runner.all_tried(self.spec, folder_store, trials):
+            if is_whole:
                 folder_store.note_look(self.spec, relatives)
             outlets.artifacts(self.report)
 
