@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from time import process_time
 from typing import Any
 
 import pytest
@@ -257,6 +258,25 @@ def test_tags_stand_at_their_words_where_the_tokenizer_drops_one_before() -> Non
     (found,) = task.outcome(torch.eye(2)[[1, 0]] * 9, batch, examples)
     assert found.output == "O B-loc O"
     assert [entity["text"] for entity in task.describe(found, examples[0])["entities"]] == ["Paris"]
+
+
+def test_the_time_to_find_words_and_entities_is_linear_in_the_length() -> None:
+    from transformers import AutoConfig
+
+    tokenizer = byte_tokenizer(AutoConfig.for_model("bert", vocab_size=300))
+
+    def seconds(count: int) -> float:
+        text = " ".join(["word"] * count)
+        entities = [{"start": 5 * i, "end": 5 * i + 4, "label": "x"} for i in range(count)]
+        started = process_time()
+        example = read(text, entities)
+        task = TokenClassification({"labels": ["O", "B-x"]})
+        (features,) = task.encode([example], tokenizer, 10 * count)
+        assert len(features.words) == 4 * count
+        return process_time() - started
+
+    seconds(10)
+    assert seconds(4_000) < 10 * min(seconds(1_000) for _ in range(3)), "four times the words"
 
 
 def test_words_beyond_the_longest_input_get_no_tag_and_no_loss() -> None:

@@ -144,13 +144,18 @@ def _words_of(
 ) -> list[tuple[int, int, str]]:
     """Returns entities counted in characters as entities counted in words: all words that they touch."""
     counted = []
-    starts, ends = zip(*spans, strict=True)
-    for start, end, label in entities:
-        first, after = bisect_right(ends, start), bisect_left(starts, end)
-        if first >= after or end > len(text):
+    touched = touching(spans, [(start, end) for start, end, _ in entities])
+    for (start, end, label), own in zip(entities, touched, strict=True):
+        if not own or end > len(text):
             raise ValueError(f"entity {start} to {end} ({label}) holds no word of the text's {len(text)} characters")
-        counted.append((first, after, label))
+        counted.append((own.start, own.stop, label))
     return counted
+
+
+def touching(parts: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[range]:
+    """Returns for each span, start and end, which of the parts of a text it touches; those are in their order."""
+    starts, ends = [start for start, _ in parts], [end for _, end in parts]
+    return [range(bisect_right(ends, start), bisect_left(starts, end)) for start, end in spans]
 
 
 def _count_widened(entities: Sequence[tuple[int, int, str]], spans: Sequence[tuple[int, int]], characters: bool) -> int:

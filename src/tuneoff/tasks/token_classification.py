@@ -42,6 +42,7 @@ from tuneoff.tasks._tags import (
     right_words,
     share,
     tagged,
+    touching,
 )
 from tuneoff.tasks._two_texts import encode_texts
 from tuneoff.tasks._words import WORD_PATTERN
@@ -283,11 +284,13 @@ class TokenClassification(Task):
         features = []
         for example, encoded in zip(examples, encode_texts(examples, tokenizer, max_length), strict=True):
             words: list[int] = []
-            for number, ((start, end), tag) in enumerate(zip(example.words, example.target.split(), strict=True)):
-                own = [i for i, (first, last) in enumerate(encoded.offsets) if first < end and last > start]
+            # Tokens that the tokenizer adds stand for no characters.
+            tokens = [i for i, (first, last) in enumerate(encoded.offsets) if first < last]
+            touched = touching([encoded.offsets[i] for i in tokens], example.words)
+            for number, (own, tag) in enumerate(zip(touched, example.target.split(), strict=True)):
                 if own:
                     # Rows to predict hold a tag that the model may not know.
-                    words += [number, own[0], own[-1], self._labels.get(tag, 0)]
+                    words += [number, tokens[own[0]], tokens[own[-1]], self._labels.get(tag, 0)]
             features.append(Features(encoded.ids, 0, encoded.length, words=words))
         return features
 

@@ -101,6 +101,15 @@ def test_predict_of_numbers(ran: str, fake_executor: FakeExecutor, capsys: pytes
     assert capsys.readouterr().out.splitlines() == ["index,output", "0,2.5", "1,-3"]
 
 
+def test_predict_of_tags_has_their_words(
+    ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = [{"index": 0, "output": "B-per O", "words": ["Ann", "met"], "entities": []}]
+    fake_executor.answers["predict"] = {"predictions": tags, "columns": {"text": "text"}}
+    assert main(["predict", ran, "lora-s0", "rows.csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["index,output,words", "0,B-per O,Ann met"]
+
+
 def test_predict_of_written_texts(ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [
         {"index": 0, "output": 'A line, "quoted"\nand a second', "generated_tokens": 9},

@@ -58,19 +58,21 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a .csv, .tsv or .jsonl file instead of printing; for classes with the probability of each.",
+    help="Write a .csv, .tsv or .jsonl file instead of printing; for classes and labels with the probability of each.",
 )
 @_common.device_option
-@_common.json_option("Print all predictions as JSON; for classes with the probability of each.")
+@_common.json_option("Print all predictions as JSON; for classes and labels with the probability of each.")
 @_common.traceback_option
 def predict_command(folder: Path, trial: str, file: Path, out: Path | None, device: str, as_json: bool) -> None:
     """Predict every row of FILE with a trained trial.
 
     FILE is a file of rows (CSV, JSONL, Parquet and more, docs/data.md) with the columns that the study puts in; it
-    needs no labels, numbers or target texts. Prints CSV, a line for each row in the file's order: its index (from 0),
-    the output and, for a class, its probability; for a written text, how many tokens were generated; for a number,
-    nothing more. As JSON: `columns` (role and column) and `predictions`, objects with `index`, `output` and for a
-    class `probability` and `scores` (class and probability), for a text `generated_tokens`. In CSV and TSV, text that
+    needs no labels, tags, numbers or target texts. Prints CSV, a line for each row in the file's order: its index
+    (from 0), the output and, for a class, its probability; for a written text, how many tokens were generated; for
+    tags, the words that they belong to; for labels (a JSON list) and numbers, nothing more. As JSON: `columns` (role
+    and column) and `predictions`, objects with `index`, `output` and for a class `probability` and `scores` (class
+    and probability), for labels `scores`, for a text `generated_tokens`, for tags `words` and `entities` (label,
+    start, end, text). In CSV and TSV, text that
     a spreadsheet would take for a formula gets an apostrophe before it; JSON has it as it is.
 
     \b
@@ -99,15 +101,19 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
 
 
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:
-    """Formats rows with a header: index, output, and the number of tokens of a written text or the probability of a
-    class; if wanted, one column for the probability of each class."""
+    """Formats rows with a header: index, output, and the number of tokens of a written text, the probability of a class
+    or the words of tags; if wanted, one column for the probability of each class."""
     first: dict[str, Any] = predictions[0] if predictions else {"probability": 1.0}
     named = [name for name in ("probability", "generated_tokens") if name in first]
     classes = list(first.get("scores", ())) if every_class else []
-    rows = [["index", "output", *named, *(f"probability of {name}" for name in classes)]]
+    has_words = "words" in first
+    rows = [
+        ["index", "output", *(["words"] if has_words else []), *named, *(f"probability of {name}" for name in classes)]
+    ]
     for item in predictions:
         figures = [*(item[name] for name in named), *(item["scores"][name] for name in classes)]
-        rows.append([item["index"], item["output"], *(f"{value:.6g}" for value in figures)])
+        words = [" ".join(item["words"])] if has_words else []
+        rows.append([item["index"], item["output"], *words, *(f"{value:.6g}" for value in figures)])
     return csv_table(rows, separator)
 
 

@@ -107,7 +107,8 @@ def init_command(
     the study file goes to --out; or FILE is the study file (.yaml), and the data is --data. A text, or a pair of
     texts, and a class make a study of classification; with several labels a row, one of multi_label; with a tag for
     each word, one of token_classification; with a number instead, one of regression; two texts, such as an article and
-    its summary, make one of generation. Where several columns could be meant, a terminal is asked, and elsewhere the
+    its summary, make one of generation; lists of messages make one of chat, and an instruction with its answer one of
+    instruction. Where several columns could be meant, a terminal is asked, and elsewhere the
     error says how to name them. At the end it tells what the study will take, by counting alone.
 
     \b
