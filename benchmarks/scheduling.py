@@ -104,12 +104,12 @@ class Simulation:
         losses = failures = crowded = 0
         while waiting or running:
             while waiting and (placed := placement.next(waiting)) is not None:
-                trial, allotment = placed
+                trial, allocation = placed
                 waiting.remove(trial)
                 order += 1
-                start = max(now, *(down.get(number, 0.0) for number in allotment.devices))
+                start = max(now, *(down.get(number, 0.0) for number in allocation.devices))
                 course = courses[trial.id]
-                running[order] = (trial, allotment.devices[0], start)
+                running[order] = (trial, allocation.devices[0], start)
                 heapq.heappush(events, (start + course.seconds * course.ends_at, order, "ended", order))
             now, _, kind, number = heapq.heappop(events)
             if kind == "lost":

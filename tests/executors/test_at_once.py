@@ -11,7 +11,7 @@ import pytest
 
 from running_helpers import Prepared, SharedExecutor, wait_until
 from tuneoff import report
-from tuneoff.executors._placement import Allotment, own_cores
+from tuneoff.executors._placement import Allocation, own_cores
 from tuneoff.executors._running import RunningTrial
 from tuneoff.executors.base import Progress
 from tuneoff.records.record import Status, TrialRecord
@@ -106,7 +106,7 @@ def _run(running: RunningTrial, executor: SharedExecutor) -> None:
 def test_a_trial_that_shared_its_device_has_quality_and_no_costs(executor: SharedExecutor, prepare: Prepare) -> None:
     prepared = prepare(("full",), seeds=2)
     for trial, shared in zip(prepared.trials, (True, False), strict=True):
-        _run(RunningTrial(prepared.store, trial, Allotment((0,), ((0,),), shared=shared)), executor)
+        _run(RunningTrial(prepared.store, trial, Allocation((0,), ((0,),), shared=shared)), executor)
     one, two = prepared.store.records()
     assert one.metric("accuracy") is not None
     assert (one.timing.train_seconds, one.timing.total_seconds, one.throughput.examples_per_second) == (None,) * 3

@@ -20,7 +20,7 @@ from tuneoff.errors import ExecutorError, OutOfMemory, StoreError, StudyError, T
 from tuneoff.executors import _endings, local
 from tuneoff.executors._children import Child, Children, Spawner
 from tuneoff.executors._interrupts import noted_interrupts
-from tuneoff.executors._placement import Allotment
+from tuneoff.executors._placement import Allocation
 from tuneoff.executors._running import RunningTrial, start_together
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
@@ -256,7 +256,7 @@ def test_an_interrupted_training_continues_from_the_step_that_it_was_in(
 def test_the_time_of_earlier_processes_counts_for_the_limit(prepare: Prepare) -> None:
     prepared = prepare(("full",), execution={"timeout_seconds": 3600})
     (trial,) = prepared.trials
-    running = RunningTrial(prepared.store, trial, Allotment((0,), ((0,),), (), None, False))
+    running = RunningTrial(prepared.store, trial, Allocation((0,), ((0,),), (), None, False))
     running._started = time.monotonic()
     prepared.store.trial(trial.id).append_event({"kind": "resumed", "step": 3, "earlier_seconds": 3590.0})
     running.pass_on(prepared.told.append)
@@ -333,7 +333,7 @@ def test_the_last_of_trials_together_ends_with_their_process(prepare: Prepare) -
     children = StuckChildren(None)
     executor = LocalExecutor("cpu", starter=lambda _: children)
     assert executor.children is children
-    running = [RunningTrial(prepared.store, trial, Allotment((0,), ((0,),))) for trial in prepared.trials]
+    running = [RunningTrial(prepared.store, trial, Allocation((0,), ((0,),))) for trial in prepared.trials]
     start_together(running, [trial.id for trial in prepared.trials], prepared.store, children, "cpu")
     first, last = running
     try:

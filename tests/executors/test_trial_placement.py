@@ -10,7 +10,7 @@ import pytest
 
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError
-from tuneoff.executors._placement import Allotment, Device, Need, Placement, divide_cores
+from tuneoff.executors._placement import Allocation, Device, Need, Placement, divide_cores
 from tuneoff.executors.local import devices_of
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import Memory, PhaseMemory, Status, Timing, TrialRecord
@@ -35,7 +35,7 @@ def label(trial: TrialSpec) -> str:
     return f"{trial.label}{trial.seed}"
 
 
-def fill(placement: Placement, waiting: list[TrialSpec]) -> list[tuple[str, Allotment]]:
+def fill(placement: Placement, waiting: list[TrialSpec]) -> list[tuple[str, Allocation]]:
     """Starts all that can start; they are no longer waiting."""
     started = []
     while waiting and (placed := placement.next(waiting)):
@@ -55,8 +55,8 @@ def test_one_place_keeps_the_order_given(trials: list[TrialSpec]) -> None:
     needs = {trial.id: Need(seconds=number) for number, trial in enumerate(trials)}
     placement = Placement(devices_of([], 1, {0, 1}), 8 * GB, needs)
     assert placement.ordered(trials) == trials
-    ((name, allotment),) = fill(placement, list(trials))
-    assert (name, allotment.cores, allotment.gpus, allotment.shared) == (label(trials[0]), None, (), False)
+    ((name, allocation),) = fill(placement, list(trials))
+    assert (name, allocation.cores, allocation.gpus, allocation.shared) == (label(trials[0]), None, (), False)
 
 
 def test_the_longest_start_first_within_a_seed(trials: list[TrialSpec]) -> None:
@@ -70,9 +70,9 @@ def test_the_longest_start_first_within_a_seed(trials: list[TrialSpec]) -> None:
 def test_trials_on_the_cpu_have_cores_of_their_own(trials: list[TrialSpec]) -> None:
     placement = Placement(devices_of([], 2, {0, 1, 2, 3}), 8 * GB)
     started = fill(placement, list(trials))
-    assert [allotment.cores for _, allotment in started] == [(0, 1), (2, 3)]
-    assert [allotment.trials_at_once for _, allotment in started] == [2, 2]
-    assert not any(allotment.shared for _, allotment in started)
+    assert [allocation.cores for _, allocation in started] == [(0, 1), (2, 3)]
+    assert [allocation.trials_at_once for _, allocation in started] == [2, 2]
+    assert not any(allocation.shared for _, allocation in started)
     placement.release(trials[0])
     assert fill(placement, trials[2:])[0][1].cores == (0, 1)
 
@@ -120,24 +120,24 @@ def test_what_was_measured_counts_more_than_the_forecast(trials: list[TrialSpec]
 def test_each_gpu_has_a_trial_and_its_share_of_the_cores(trials: list[TrialSpec]) -> None:
     placement = Placement(devices_of(gpus(2), 1, set(range(8))), 8 * GB)
     started = fill(placement, list(trials))
-    assert [(name, allotment.gpus, allotment.cores, allotment.shared) for name, allotment in started] == [
+    assert [(name, allocation.gpus, allocation.cores, allocation.shared) for name, allocation in started] == [
         ("lora0", ("0",), (0, 1, 2, 3), False),
         ("full0", ("1",), (4, 5, 6, 7), False),
     ]
-    assert {allotment.trials_at_once for _, allotment in started} == {1}
+    assert {allocation.trials_at_once for _, allocation in started} == {1}
 
 
 def test_the_first_trial_of_each_arm_has_a_shared_gpu_to_itself(trials: list[TrialSpec]) -> None:
     placement = Placement(devices_of(gpus(1), 2, set(range(4))), 8 * GB)
     waiting = list(trials)
     for name in ("lora0", "full0", "ia30"):
-        ((started, allotment),) = fill(placement, waiting)
-        assert (started, allotment.shared, allotment.cores) == (name, False, (0, 1))
+        ((started, allocation),) = fill(placement, waiting)
+        assert (started, allocation.shared, allocation.cores) == (name, False, (0, 1))
         trial = next(trial for trial in trials if label(trial) == name)
         placement.note(completed(trial))
         placement.release(trial)
     pair = fill(placement, waiting)
-    assert [(allotment.shared, allotment.cores) for _, allotment in pair] == [(True, (0, 1)), (True, (2, 3))]
+    assert [(allocation.shared, allocation.cores) for _, allocation in pair] == [(True, (0, 1)), (True, (2, 3))]
 
 
 def test_an_arm_without_costs_is_measured_although_a_shared_trial_of_it_is_finished(trials: list[TrialSpec]) -> None:
@@ -152,15 +152,15 @@ def test_a_trial_on_several_gpus_waits_until_they_are_free(make_study: MakeStudy
     assert fill(placement, [one])[0][1].gpus == ("0",)
     assert fill(placement, [three]) == []
     placement.release(one)
-    ((_, allotment),) = fill(placement, [three])
-    assert (allotment.gpus, allotment.cores) == (("0", "1", "2"), (0, 1, 2, 3, 4, 5))
+    ((_, allocation),) = fill(placement, [three])
+    assert (allocation.gpus, allocation.cores) == (("0", "1", "2"), (0, 1, 2, 3, 4, 5))
 
 
 def test_a_trial_of_several_ranks_on_the_cpu_has_all_cores(make_study: MakeStudy) -> None:
     (one, two) = plan(make_study(methods={"one": {"method": "lora"}, "two": {"method": "full", "devices": 2}}))[:2]
     placement = Placement(devices_of([], 2, {0, 1}), 8 * GB)
-    ((_, allotment),) = fill(placement, [two])
-    assert (allotment.cores, allotment.trials_at_once) == (None, 1)
+    ((_, allocation),) = fill(placement, [two])
+    assert (allocation.cores, allocation.trials_at_once) == (None, 1)
     assert fill(placement, [one]) == []
 
 

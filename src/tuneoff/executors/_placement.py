@@ -50,7 +50,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Allotment:
+class Allocation:
     """What a trial is given.
 
     Attributes:
@@ -93,10 +93,10 @@ class Placement:
     """Arms whose costs are known."""
     _measured: dict[str, int] = field(default_factory=dict)
     """Arm -> bytes that a trial of it took."""
-    _running: dict[str, tuple[TrialSpec, Allotment]] = field(default_factory=dict)
+    _running: dict[str, tuple[TrialSpec, Allocation]] = field(default_factory=dict)
     _free: list[set[int]] = field(init=False)
     """For each device its free slots."""
-    _beside: dict[str, list[tuple[TrialSpec, Allotment]]] = field(default_factory=dict)
+    _beside: dict[str, list[tuple[TrialSpec, Allocation]]] = field(default_factory=dict)
     """For each pool of memory the trials that are computed on it, until their process ends."""
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ class Placement:
 
     def next(
         self, waiting: Iterable[TrialSpec], others_of: Callable[[TrialSpec], Sequence[TrialSpec]] = lambda _: ()
-    ) -> tuple[TrialSpec, Allotment] | None:
+    ) -> tuple[TrialSpec, Allocation] | None:
         """Places the first of the waiting trials that can start now; None where none can.
 
         A trial that has to wait is overtaken by others of its seed alone, so that it does not wait for ever.
@@ -143,22 +143,22 @@ class Placement:
             kind = (trial.label, trial.purpose, trial.devices, needed_bytes)
             if kind in refused:
                 continue
-            if (allotment := self._allot(trial, needed_bytes)) is not None:
-                self._running[trial.id] = (trial, allotment)
-                for number, slots in zip(allotment.devices, allotment.slots, strict=True):
+            if (allocation := self._allocate(trial, needed_bytes)) is not None:
+                self._running[trial.id] = (trial, allocation)
+                for number, slots in zip(allocation.devices, allocation.slots, strict=True):
                     self._free[number] -= set(slots)
-                self._compute(group, allotment)
-                return trial, allotment
+                self._compute(group, allocation)
+                return trial, allocation
             refused.add(kind)
         return None
 
-    def _compute(self, trials: Sequence[TrialSpec], allotment: Allotment) -> None:
+    def _compute(self, trials: Sequence[TrialSpec], allocation: Allocation) -> None:
         """Notes that trials take memory."""
-        for pool in self._pools(allotment):
-            self._beside.setdefault(pool, []).extend((trial, allotment) for trial in trials)
+        for pool in self._pools(allocation):
+            self._beside.setdefault(pool, []).extend((trial, allocation) for trial in trials)
 
-    def _pools(self, allotment: Allotment) -> set[str]:
-        return {self.devices[number].pool for number in allotment.devices}
+    def _pools(self, allocation: Allocation) -> set[str]:
+        return {self.devices[number].pool for number in allocation.devices}
 
     def join(self, trial: TrialSpec, lead: TrialSpec) -> bool:
         """Places a trial where another one was placed just now, to share its process; returns whether it may.
@@ -166,27 +166,27 @@ class Placement:
         A final trial may once the costs of its arm are known, and where memory is enough for both; any trial may that
         the process computes in any case.
         """
-        _, allotment = self._running[lead.id]
-        pool = self.devices[allotment.devices[0]].pool
-        if not any(place is allotment and one.id == trial.id for one, place in self._beside[pool]):
+        _, allocation = self._running[lead.id]
+        pool = self.devices[allocation.devices[0]].pool
+        if not any(place is allocation and one.id == trial.id for one, place in self._beside[pool]):
             known = trial.purpose != "final" or trial.label in self._known
             needed_bytes = self._memory(trial)
-            if not known or not all(self._fits(needed_bytes, self.devices[number]) for number in allotment.devices):
+            if not known or not all(self._fits(needed_bytes, self.devices[number]) for number in allocation.devices):
                 return False
-            self._compute([trial], allotment)
-        self._running[trial.id] = (trial, allotment)
+            self._compute([trial], allocation)
+        self._running[trial.id] = (trial, allocation)
         return True
 
     def release(self, trial: TrialSpec) -> None:
         """Frees what a trial was given, unless others share its process: that computes it until all of them have
         ended."""
-        _, allotment = self._running.pop(trial.id)
-        if any(other is allotment for _, other in self._running.values()):
+        _, allocation = self._running.pop(trial.id)
+        if any(other is allocation for _, other in self._running.values()):
             return
-        for number, slots in zip(allotment.devices, allotment.slots, strict=True):
+        for number, slots in zip(allocation.devices, allocation.slots, strict=True):
             self._free[number] |= set(slots)
-        for pool in self._pools(allotment):
-            self._beside[pool] = [(one, place) for one, place in self._beside[pool] if place is not allotment]
+        for pool in self._pools(allocation):
+            self._beside[pool] = [(one, place) for one, place in self._beside[pool] if place is not allocation]
 
     def note(self, record: TrialRecord) -> None:
         """Notes a finished trial: whether the costs of its arm are known now, and how much memory it took."""
@@ -198,11 +198,11 @@ class Placement:
         if peaks:
             self._measured[record.spec.label] = max(peaks)
 
-    def _allot(self, trial: TrialSpec, needed_bytes: int) -> Allotment | None:
+    def _allocate(self, trial: TrialSpec, needed_bytes: int) -> Allocation | None:
         if trial.devices > (len(self.devices) if self.on_gpu else 1):
             # On the CPU its ranks divide all cores between them. Too few GPUs it finds out itself.
             every = tuple(tuple(range(len(device.slots))) for device in self.devices)
-            return None if self._running else Allotment(tuple(range(len(every))), every)
+            return None if self._running else Allocation(tuple(range(len(every))), every)
         alone = trial.devices > 1 or (self.on_gpu and self._is_first(trial))
         chosen: list[tuple[int, tuple[int, ...]]] = []
         # The emptiest first, so that trials share a device only where all are taken.
@@ -213,15 +213,15 @@ class Placement:
             if (is_free or not alone) and self._fits(needed_bytes, self.devices[number]):
                 chosen.append((number, tuple(free) if alone else (free[0],)))
             if len(chosen) == trial.devices:
-                return self._allotment(chosen, alone)
+                return self._allocation(chosen, alone)
         return None
 
-    def _allotment(self, chosen: Sequence[tuple[int, tuple[int, ...]]], alone: bool) -> Allotment:
+    def _allocation(self, chosen: Sequence[tuple[int, tuple[int, ...]]], alone: bool) -> Allocation:
         devices = [self.devices[number] for number, _ in chosen]
         # Of a device that it has alone too, so that all trials of a study have equally many.
         cores = [device.slots[slots[0]] for device, (_, slots) in zip(devices, chosen, strict=True)]
         known = [part for part in cores if part is not None]
-        return Allotment(
+        return Allocation(
             devices=tuple(number for number, _ in chosen),
             slots=tuple(slots for _, slots in chosen),
             # A single GPU is found without a name, as by a trial that runs alone.
@@ -233,7 +233,9 @@ class Placement:
 
     def _is_first(self, trial: TrialSpec) -> bool:
         """Tells whether a trial is the one of its arm whose costs are measured. What a search costs is not compared."""
-        running = {(other.label, other.purpose) for other, allotment in self._running.values() if not allotment.shared}
+        running = {
+            (other.label, other.purpose) for other, allocation in self._running.values() if not allocation.shared
+        }
         return trial.purpose == "final" and trial.label not in self._known and (trial.label, "final") not in running
 
     def _fits(self, needed_bytes: int, device: Device) -> bool:

@@ -13,7 +13,7 @@ from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Diverged
 from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children
-from tuneoff.executors._placement import Allotment
+from tuneoff.executors._placement import Allocation
 from tuneoff.executors.base import Listener, Progress
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
@@ -30,14 +30,14 @@ class RunningTrial:
         companions: how many trials share its process; 1: it has it alone.
     """
 
-    def __init__(self, store: StudyStore, trial: TrialSpec, allotment: Allotment) -> None:
+    def __init__(self, store: StudyStore, trial: TrialSpec, allocation: Allocation) -> None:
         self.trial = trial
         self.child: Child | None = None
         self.children: Children | None = None
         self.ended_by: Status | None = None
         self.companions = 1
         self._store = store.trial(trial.id)
-        self._allotment = allotment
+        self._allocation = allocation
         self._oom_kills: int | None = None
         self._started = 0.0
         self._earlier_seconds = 0.0
@@ -76,10 +76,10 @@ class RunningTrial:
         return {
             "device": device,
             "scratch": children.scratch.name,
-            "gpus": self._allotment.gpus,
-            "cores": self._allotment.cores,
-            "shared": self._allotment.shared,
-            "trials_at_once": self._allotment.trials_at_once,
+            "gpus": self._allocation.gpus,
+            "cores": self._allocation.cores,
+            "shared": self._allocation.shared,
+            "trials_at_once": self._allocation.trials_at_once,
         }
 
     def _follow(self, children: Children, child: Child) -> None:

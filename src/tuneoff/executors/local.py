@@ -19,7 +19,7 @@ from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error
 from tuneoff.executors._interrupts import noted_interrupts
 from tuneoff.executors._needs import expected_needs
-from tuneoff.executors._placement import Allotment, Device, Placement, divide_cores, own_cores
+from tuneoff.executors._placement import Allocation, Device, Placement, divide_cores, own_cores
 from tuneoff.executors._running import RunningTrial, start_together
 from tuneoff.executors._second_try import as_left, second_try
 from tuneoff.executors._together import Companions, most_together
@@ -229,13 +229,13 @@ class LocalExecutor(Executor):
         store: StudyStore,
         placement: Placement,
         trial: TrialSpec,
-        allotment: Allotment,
+        allocation: Allocation,
         waiting: Mapping[str, TrialSpec],
         running: list[RunningTrial],
     ) -> list[TrialSpec]:
         """Starts a trial that was placed, with those that train together with it; returns them all."""
         trials, ids = self._find_group(store, placement, trial, waiting)
-        started = [RunningTrial(store, one, allotment) for one in trials]
+        started = [RunningTrial(store, one, allocation) for one in trials]
         running += started
         if len(ids) > 1:
             start_together(started, ids, store, self.children, self.device)
