@@ -13,7 +13,9 @@ import tuneoff
 from tuneoff import registry
 from tuneoff.registry import Registry
 
-BASICS = {f"tuneoff.{name}" for name in ("interfaces", "records", "errors", "checksums", "encoding", "files")}
+BASICS = {
+    f"tuneoff.{name}" for name in ("interfaces", "records", "errors", "checksums", "encoding", "files", "suffixes")
+}
 """What a plug-in may import besides its own folder; of the root only what needs no other part of tuneoff."""
 KINDS: dict[str, Callable[[], Registry[Any]]] = {
     "methods": registry.methods,
