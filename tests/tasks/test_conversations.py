@@ -16,7 +16,7 @@ from tuneoff.errors import DataError
 from tuneoff.interfaces import Attached, Example, Features, Rows
 from tuneoff.sources import read_rows
 from tuneoff.tasks._packing import packed, refuse_crossing, unpacked
-from tuneoff.tasks._turns import PLAIN
+from tuneoff.tasks._turns import PLAIN, TurnEncoder
 from tuneoff.tasks.chat import Chat
 from tuneoff.tasks.instruction import Instruction
 from tuneoff.testing.models import random_model
@@ -138,6 +138,27 @@ def test_what_is_too_long_loses_its_oldest_turns_then_the_end_of_the_question(to
     assert len(short.prompt_ids or short.input_ids) <= 42
     with pytest.raises(DataError, match="there is room for 20"):
         task.encode(examples(task, rows(chat)), tokenizer, 20)
+
+
+@pytest.mark.parametrize(("room", "kept"), [(27, 0), (120, 2), (1_000, 29), (1_900, 56)])
+def test_a_long_conversation_keeps_the_most_that_fits_and_is_rendered_a_few_times(
+    room: int, kept: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[bool] = []
+    render = TurnEncoder._render
+
+    def counted(self: TurnEncoder, *args: Any, prompt: bool) -> str:
+        rendered.append(prompt)
+        return render(self, *args, prompt=prompt)
+
+    monkeypatch.setattr(TurnEncoder, "_render", counted)
+    exchanges = 60
+    table = rows(turns(*["word"] * 2 * exchanges))
+    encoder = TurnEncoder(tokenizer, CHATML, room, room + 10, 10, cut_targets=False)
+    (features,) = encoder.features(examples(Chat({}), table), ())
+    # An exchange takes 33 tokens, and the last question 27.
+    assert len(features.prompt_ids or features.input_ids) == 27 + 33 * kept <= room < 60 + 33 * kept
+    assert len(rendered) < 10 * 2 * exchanges, "two for each answer, not for each turn that is dropped"
 
 
 def test_an_answer_beyond_its_room_takes_that_of_the_question_or_is_cut(tokenizer: Any) -> None:

@@ -6,8 +6,10 @@ template serves that writes a conversation turn by turn, and what is learned is 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -137,9 +139,12 @@ class TurnEncoder:
             DataError: if even without these it is too long.
         """
         fitted = Fitted(example, pieces)
-        while len(fitted.prompt) > room and (shorter := _without_oldest(example)) is not None:
-            example = shorter
-            fitted = Fitted(example, self.pieces(example, shown))
+        if len(fitted.prompt) > room and (shorter := _shortened(example)):
+            # Bisected: to make the pieces of a long conversation takes long, and each has fewer tokens than the last.
+            cut = cache(lambda number: Fitted(shorter[number], self.pieces(shorter[number], shown)))
+            number = bisect_left(range(len(shorter)), True, key=lambda number: len(cut(number).prompt) <= room)
+            fitted = cut(min(number, len(shorter) - 1))
+            example = fitted.example
         surplus = len(fitted.prompt) - room
         while surplus > 0 and example.text:
             offsets = self.tokenizer(example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -230,11 +235,9 @@ def turn_ends(tokenizer: Any, template: str) -> tuple[int, ...]:
     return tuple(sorted(ends))
 
 
-def _without_oldest(example: Example) -> Example | None:
-    """Returns the conversation without its oldest turns up to the next question; None where none can go."""
+def _shortened(example: Example) -> list[Example]:
+    """Returns the conversation without its oldest turns up to the next question, up to the one after it, and so on."""
     system = 1 if example.history and example.history[0][0] == SYSTEM else 0
     turns = example.history[system:]
-    if not turns:
-        return None
-    end = next((i for i in range(1, len(turns)) if turns[i][0] == USER), len(turns))
-    return replace(example, history=(*example.history[:system], *turns[end:]))
+    ends = [i for i in range(1, len(turns)) if turns[i][0] == USER] + ([len(turns)] if turns else [])
+    return [replace(example, history=(*example.history[:system], *turns[end:])) for end in ends]
