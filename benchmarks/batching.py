@@ -31,7 +31,8 @@ from typing import Any
 import torch
 
 from tuneoff import registry
-from tuneoff.config.spec import Batching, ModelSpec, Protocol
+from tuneoff.config.data import ModelSpec
+from tuneoff.config.protocol import Batching, Protocol
 from tuneoff.interfaces import Example, Features, Method
 from tuneoff.measure import environment
 from tuneoff.planning.loading import parse

@@ -117,7 +117,7 @@ def write_models(folder: Path, names: Sequence[str]) -> dict[str, int]:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     from tuneoff import registry
-    from tuneoff.config.spec import ModelSpec
+    from tuneoff.config.data import ModelSpec
     from tuneoff.sources import find_model
 
     torch.manual_seed(0)
@@ -201,7 +201,7 @@ def read_folder(data: Path, counts: dict[str, int]) -> tuple[Pairs, Pairs]:
 def read_package(counts: dict[str, int]) -> tuple[Pairs, Pairs]:
     """Reads Reuters stories out of their package; a summary is a story's first twelve words."""
     from tuneoff import registry
-    from tuneoff.config.spec import SourceSpec
+    from tuneoff.config.data import SourceSpec
     from tuneoff.sources import read_rows
 
     def stories(split: str) -> list[tuple[str, str]]:

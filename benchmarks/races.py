@@ -29,7 +29,7 @@ from calibration_tables import write_tables
 from simulated_studies import EQUAL, Scenario, draw, population
 
 from tuneoff.analysis.statistics import Looks, Pair, Sample, Verdict, equivalence, replay, verdict
-from tuneoff.config.spec import RaceSpec
+from tuneoff.config.protocol import RaceSpec
 from tuneoff.search.racing import looks
 
 RACE = RaceSpec()

@@ -31,7 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import optuna
 
-from tuneoff.config.spec import Sampler
+from tuneoff.config.protocol import Sampler
 from tuneoff.search import sampling
 from tuneoff.search.space import Dimension, Outcome, Space, Values, best, first
 

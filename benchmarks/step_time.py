@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import torch
 
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.interfaces import Attached
 from tuneoff.measure import environment
 from tuneoff.tasks.classification import Classification

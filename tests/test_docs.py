@@ -17,7 +17,9 @@ import yaml
 from pydantic import BaseModel
 
 from tuneoff import registry
-from tuneoff.config import spec
+from tuneoff.config import base, data, execution, protocol, spec
+from tuneoff.config.execution import ExecutionSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.interfaces import Method, Rows, Task, TaskView
 from tuneoff.planning import loading
 from tuneoff.records import record
@@ -25,6 +27,9 @@ from tuneoff.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+
+
+HOMES = (record, base, data, execution, protocol, spec)
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -162,7 +167,7 @@ def models_within(model: type[BaseModel]) -> set[type[BaseModel]]:
         found.add(now)
         for field in now.model_fields.values():
             text = str(field.annotation)
-            pending += [k for home in (record, spec) for n, k in vars(home).items() if _is_model(k) and _names(n, text)]
+            pending += [k for home in HOMES for n, k in vars(home).items() if _is_model(k) and _names(n, text)]
     return found
 
 
@@ -183,7 +188,7 @@ MODELS: list[type[BaseModel]] = sorted(models_within(record.TrialRecord), key=_n
 
 @pytest.mark.parametrize("model", MODELS, ids=_name)
 def test_every_key_of_the_record_is_described(model: type[BaseModel]) -> None:
-    page = "protocol.md" if model is spec.Protocol else "record.md"
+    page = "protocol.md" if model is Protocol else "record.md"
     text = (DOCS / page).read_text(encoding="utf-8")
     if page == "record.md":
         text = text.partition(f"### {model.__name__}\n")[2].partition("\n### ")[0]
@@ -201,8 +206,8 @@ def test_the_records_models_are_all_found() -> None:
 def test_every_execution_key_and_protocol_default_is_described() -> None:
     text = (DOCS / "protocol.md").read_text(encoding="utf-8")
     defaults = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, flags=re.MULTILINE))
-    assert set(spec.ExecutionSpec.model_fields) <= defaults.keys()
-    for model in (spec.Protocol(), spec.ExecutionSpec()):
+    assert set(ExecutionSpec.model_fields) <= defaults.keys()
+    for model in (Protocol(), ExecutionSpec()):
         for key, value in model:
             shown = defaults[key].strip("` ")
             if isinstance(value, bool):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
-    from tuneoff.config.spec import TaskSpec
+    from tuneoff.config.data import TaskSpec
     from tuneoff.interfaces import ExecutorPlugin, Method, MetricDefinition, Source, Task, Tracker
 
 P = TypeVar("P")

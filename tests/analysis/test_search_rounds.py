@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tuneoff.analysis.search_rounds import Search, outline, recorded
-from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
+from tuneoff.config.execution import ExecutionSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning.loading import narrow, override, parse

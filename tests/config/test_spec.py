@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tuneoff.config import spec
-from tuneoff.config.spec import DataSpec, Protocol, SourceSpec, StudySpec, TaskSpec
+from tuneoff.config import base, data, execution, protocol, spec
+from tuneoff.config.data import DataSpec, SourceSpec, TaskSpec
+from tuneoff.config.protocol import Protocol, SearchSpec
+from tuneoff.config.spec import StudySpec
 from tuneoff.suffixes import DATA_SUFFIXES
 
 
@@ -112,12 +114,13 @@ def test_a_protocol_that_cannot_be(protocol: dict[str, Any], message: str) -> No
 
 
 def test_studies_are_frozen_and_refuse_unknown_keys() -> None:
-    models = [k for k in vars(spec).values() if isinstance(k, type) and issubclass(k, spec.Frozen)]
-    assert len(models) > 8
+    modules = (base, data, execution, protocol, spec)
+    models = {k for m in modules for k in vars(m).values() if isinstance(k, type) and issubclass(k, base.Frozen)}
+    assert len(models) > 15
     assert all(m.model_config.get("frozen") and m.model_config.get("extra") == "forbid" for m in models)
-    protocol = Protocol()
+    shared = Protocol()
     with pytest.raises(ValidationError, match="frozen"):
-        protocol.epochs = 5  # type: ignore[misc]
+        shared.epochs = 5  # type: ignore[misc]
 
 
 def test_every_protocol_key_is_described() -> None:
@@ -141,7 +144,7 @@ def test_candidates_stand_where_a_value_would() -> None:
     assert found.search["r"].choices == (4, 8)
     assert (found.search["learning_rate"].low, found.search["learning_rate"].high) == (1e-5, 1e-3)
     assert StudySpec.model_validate(study.model_dump(mode="json")) == study
-    assert Protocol.model_validate({"search": 5}).search == spec.SearchSpec(trials=5)
+    assert Protocol.model_validate({"search": 5}).search == SearchSpec(trials=5)
 
 
 @pytest.mark.parametrize(

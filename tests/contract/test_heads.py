@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.parameters import BaseIdentity, count, running

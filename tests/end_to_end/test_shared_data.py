@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceUnreachable
 from tuneoff.interfaces import Baseline
 from tuneoff.records.record import Status

@@ -29,7 +29,7 @@ from fuzz_helpers import changed_bytes, changed_document, changed_json
 from peft_helpers import usual
 from record_helpers import World, build_store, small_study
 from tuneoff.cli.main import main as tuneoff
-from tuneoff.config.spec import SourceSpec
+from tuneoff.config.data import SourceSpec
 from tuneoff.errors import TuneoffError
 from tuneoff.planning.loading import load
 from tuneoff.planning.plan import plan

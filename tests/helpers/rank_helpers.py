@@ -19,7 +19,7 @@ from torch import nn
 
 from trial_helpers import context_of
 from tuneoff import registry
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.interfaces import Attached, Example, Features, Method, Task
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.classification import Classification

@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 
 from tuneoff import registry
-from tuneoff.config.spec import ExecutorSpec, TrialSpec
+from tuneoff.config.execution import ExecutorSpec
+from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Executor, Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.store import StudyStore

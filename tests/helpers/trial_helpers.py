@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, Protocol, StudySpec, TaskSpec, TrialSpec
+from tuneoff.config.data import ModelSpec, TaskSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.interfaces import Attached, Batch, Features, Method, Task
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.planning.loading import parse

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import ExecutorSpec, StudySpec
+from tuneoff.config.execution import ExecutorSpec
+from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StudyError
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.planning.loading import load, narrow, override, parse, read_yaml, recipe_names

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import Protocol, StudySpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StudyError
 from tuneoff.planning.plan import difference, plan, question, search_trial
 

@@ -16,7 +16,8 @@ from hostile_helpers import assert_shown, check_cells, check_markdown
 from page_helpers import check_is_safe
 from record_helpers import WRITERS, Level, World, build_store, writing_study, written_predictions
 from tuneoff.cli.main import main
-from tuneoff.config.spec import MAX_LABEL, PublishedSpec
+from tuneoff.config.base import MAX_LABEL
+from tuneoff.config.spec import PublishedSpec
 from tuneoff.encoding import one_line
 from tuneoff.records.record import Status
 from tuneoff.store import StudyStore

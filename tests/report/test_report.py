@@ -25,7 +25,8 @@ from record_helpers import (
 )
 from tuneoff import report
 from tuneoff.analysis.figures import metric_name
-from tuneoff.config.spec import DataSpec, PublishedSpec
+from tuneoff.config.data import DataSpec
+from tuneoff.config.spec import PublishedSpec
 from tuneoff.planning.loading import load
 from tuneoff.records.record import Inference, Memory, ModelInfo, Status
 from tuneoff.report import terminal

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import StudyError
 from tuneoff.search.halving import FEWEST_STEPS, Rung, check_rows, promoted, rungs
 from tuneoff.search.space import Outcome, best

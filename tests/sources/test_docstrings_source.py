@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound
 from tuneoff.interfaces import Rows
 from tuneoff.sources import _docstrings, find, find_model, read_rows

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceError, SourceNotFound
 from tuneoff.interfaces import ModelFiles, Rows
 from tuneoff.sources import find, find_model, fingerprint, read_rows

@@ -18,7 +18,7 @@ import pytest
 
 from hub_helpers import StandInHub, go_offline, send_to
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, DataError, SourceError, SourceNotFound, SourceUnreachable
 from tuneoff.interfaces import ModelFiles, Rows
 from tuneoff.sources import _hub_files, fetch_weights, find, find_model, read_rows

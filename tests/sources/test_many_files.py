@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import SourceSpec, TaskSpec
+from tuneoff.config.data import SourceSpec, TaskSpec
 from tuneoff.errors import DataError, SourceNotFound
 from tuneoff.interfaces import Rows
 from tuneoff.sources import _packed, fingerprint, local_bytes, read_rows, splits

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.errors import ChecksumMismatch, SourceError, SourceNotFound, SourceUnreachable
 from tuneoff.sources import _cache, find
 from tuneoff.sources.package import Package
@@ -169,7 +169,7 @@ def test_four_processes_at_once(shelf: Shelf) -> None:
     code = (
         "import sys, yaml\n"
         "from tuneoff.sources.package import Package\n"
-        "from tuneoff.config.spec import ModelSpec, SourceSpec\n"
+        "from tuneoff.config.data import ModelSpec, SourceSpec\n"
         "source = Package(yaml.safe_load(open(sys.argv[1], encoding='utf-8')))\n"
         "sys.stdin.readline()\n"
         "print(len(source.rows(SourceSpec(source='demo'), 'train')), source.model(ModelSpec(source='tiny')).checksum)\n"

@@ -14,7 +14,7 @@ import pytest
 from record_helpers import Level, World, build_store, small_study
 from tuneoff.analysis.results import gather
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import ExecutionSpec
+from tuneoff.config.execution import ExecutionSpec
 from tuneoff.errors import RecordExists
 from tuneoff.planning.plan import plan, trial_id
 from tuneoff.records.record import RECORD_VERSION, TrialRecord

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import SourceSpec
+from tuneoff.config.data import SourceSpec
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Rows, Task
 from tuneoff.sources import read_rows

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from tuneoff import registry
-from tuneoff.config.spec import SourceSpec
+from tuneoff.config.data import SourceSpec
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Attached, Example, Features, Rows
 from tuneoff.sources import read_rows

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from scipy import stats
 
 from tuneoff import registry
-from tuneoff.config.spec import Protocol, TaskSpec
+from tuneoff.config.data import TaskSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Baseline, Example, Rows
 from tuneoff.records.record import Prediction

@@ -10,7 +10,7 @@ import yaml
 
 from hub_helpers import StandInHub, go_offline
 from record_helpers import make_record, small_study
-from tuneoff.config.spec import DataSpec, SourceSpec
+from tuneoff.config.data import DataSpec, SourceSpec
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import TrialRecord
 from tuneoff.trial.eval_results import write_eval_results

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trial_helpers import PAIRS, MakePlace, Trained, Written, news, our_logits, write_csv
-from tuneoff.config.spec import ModelSpec, TaskSpec
+from tuneoff.config.data import ModelSpec, TaskSpec
 from tuneoff.errors import DataError, SourceNotFound, StoreError
 from tuneoff.trial.inference import go_to_origin, predict
 from tuneoff.trial.run import run

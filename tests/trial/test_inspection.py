@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from trial_helpers import make_study, save_writer
-from tuneoff.config.spec import ModelSpec, StudySpec
+from tuneoff.config.data import ModelSpec
+from tuneoff.config.spec import StudySpec
 from tuneoff.errors import DataError, StudyError
 from tuneoff.interfaces import Attached, Example
 from tuneoff.planning.plan import plan

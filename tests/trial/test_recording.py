@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trial_helpers import context_of, runner_of
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.measure import environment
 from tuneoff.records.record import (
     CurvePoint,

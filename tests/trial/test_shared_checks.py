@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trial_helpers import MakePlace, context_of, runner_of
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.run import run
 from tuneoff.trial.shared_checks import once

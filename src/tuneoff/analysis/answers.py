@@ -11,7 +11,7 @@ from pydantic import Field
 from tuneoff.analysis.metrics import task_named
 from tuneoff.analysis.predictions import Predictions
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.interfaces import read_labels
 
 Counts = NDArray[np.float64]

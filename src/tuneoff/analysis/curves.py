@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tuneoff.analysis.results import Arm
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.records.record import CurvePoint, Metric
 from tuneoff.store import StudyStore, TrialStore
 

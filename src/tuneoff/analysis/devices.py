@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.records.record import RankFigures, TrialRecord
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from tuneoff.analysis.examples import SOURCE_CHARACTERS, FirstPredictions, Row, excerpt
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 
 MOST = 200
 """Most examples."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.side_by_side import JoinedStore
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.errors import StoreError
 from tuneoff.records.forecast import ArmForecast, How
 from tuneoff.records.record import TrialRecord

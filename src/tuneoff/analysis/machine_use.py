@@ -9,7 +9,7 @@ from itertools import pairwise
 from pydantic import Field
 
 from tuneoff.analysis.results import Arm
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.records.record import TrialRecord, Utilisation
 
 POINTS = 60

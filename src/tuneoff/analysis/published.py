@@ -15,7 +15,7 @@ from tuneoff.analysis.figures import COSTS
 from tuneoff.analysis.outcomes import over_seeds
 from tuneoff.analysis.results import Arm
 from tuneoff.analysis.statistics import Estimate
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.records.record import MemoryKind, TrialRecord
 
 _UNITS: dict[str, tuple[str, float]] = {

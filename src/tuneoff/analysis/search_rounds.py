@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.spec import SearchSpec, StudySpec, Suggestion, TrialSpec
+from tuneoff.config.protocol import SearchSpec
+from tuneoff.config.spec import StudySpec, Suggestion, TrialSpec
 from tuneoff.errors import CorruptRecord
 from tuneoff.planning.plan import Searched, plan, search_protocol, search_studies, search_trial
 from tuneoff.records.record import Status, TrialRecord

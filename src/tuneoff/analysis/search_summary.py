@@ -12,7 +12,8 @@ from pydantic import Field
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.search_rounds import arm_data, whole_seconds
 from tuneoff.analysis.side_by_side import JoinedStore
-from tuneoff.config.spec import Frozen, Prune, Sampler, SearchSpec
+from tuneoff.config.base import Frozen
+from tuneoff.config.protocol import Prune, Sampler, SearchSpec
 from tuneoff.search.sampling import SPREAD
 from tuneoff.search.space import LEARNING_RATE
 

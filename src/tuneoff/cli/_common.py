@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.segment import Segment
 
-    from tuneoff.config.spec import PricesSpec, Protocol
+    from tuneoff.config.protocol import Protocol
+    from tuneoff.config.spec import PricesSpec
     from tuneoff.study.study import Study
 
 C = TypeVar("C", bound=Callable[..., Any])

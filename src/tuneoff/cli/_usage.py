@@ -41,7 +41,10 @@ def study_keys() -> dict[str, str]:
     A name in several places gets the first one, in the order protocol, study, task, methods.
     """
     from tuneoff import registry
-    from tuneoff.config.spec import DataSpec, ExecutionSpec, ModelSpec, Protocol, StudySpec
+    from tuneoff.config.data import DataSpec, ModelSpec
+    from tuneoff.config.execution import ExecutionSpec
+    from tuneoff.config.protocol import Protocol
+    from tuneoff.config.spec import StudySpec
 
     keys: dict[str, str] = {}
     sections: list[tuple[str, type[BaseModel]]] = [

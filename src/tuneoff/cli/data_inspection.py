@@ -88,7 +88,7 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
         SourceNotFound, DataError: if it cannot be read, or its columns cannot be told apart.
         StudyError: if no task has all roles that are given.
     """
-    from tuneoff.config.spec import SourceSpec
+    from tuneoff.config.data import SourceSpec
     from tuneoff.sources import read_rows, splits
 
     wanted = [column for column in user_columns.values() if column is not None]

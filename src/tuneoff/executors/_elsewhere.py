@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from tuneoff.config.spec import ExecutionSpec, TrialSpec
+from tuneoff.config.execution import ExecutionSpec
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError, StoreError, TuneoffError
 from tuneoff.executors._second_try import as_left
 from tuneoff.executors.base import Listener, Progress

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import AUTO_TOGETHER, ExecutionSpec, TrialSpec
+from tuneoff.config.execution import AUTO_TOGETHER, ExecutionSpec
+from tuneoff.config.spec import TrialSpec
 
 
 @dataclass

@@ -28,7 +28,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationError
 
-from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
+from tuneoff.config.execution import ExecutionSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, TuneoffError
 from tuneoff.executors._children import rebuild_error
 from tuneoff.interfaces import ExecutorOptions

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from tuneoff.config.spec import ExecutionSpec, StudySpec, TrialSpec
+from tuneoff.config.execution import ExecutionSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, ExecutorError, OutOfMemory
 from tuneoff.executors import _endings
 from tuneoff.executors._children import Child, Children, Spawner, WarmParent, last_line, rebuild_error

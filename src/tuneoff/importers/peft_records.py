@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import DataSpec, MethodSpec, ModelSpec, Protocol, SourceSpec, StudySpec, TaskSpec, TrialSpec
+from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import MethodSpec, StudySpec, TrialSpec
 from tuneoff.importers.peft_findings import IMPORTED, assumed_examples, findings_of
 from tuneoff.importers.peft_run import METRICS, Run, finite, is_count
 from tuneoff.records.record import (

@@ -4,7 +4,7 @@ them.
 A plug-in imports from here, and errors from `tuneoff.errors`; that is all it needs to know of tuneoff.
 """
 
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.interfaces.examples import Batch, Example, Features, attention_masks, computed_tokens
 from tuneoff.interfaces.executor import ExecutorOptions, ExecutorPlugin
 from tuneoff.interfaces.label_sets import read_labels, write_labels

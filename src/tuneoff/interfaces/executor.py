@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 
 
 class ExecutorOptions(Frozen):

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.interfaces.rows import Rows
 
 

@@ -18,7 +18,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tuneoff import registry
-from tuneoff.config.spec import MAX_SEEDS, DataSpec, ExecutorSpec, MethodSpec, Protocol, RaceSpec, StudySpec
+from tuneoff.config.base import MAX_SEEDS
+from tuneoff.config.data import DataSpec
+from tuneoff.config.execution import ExecutorSpec
+from tuneoff.config.protocol import Protocol, RaceSpec
+from tuneoff.config.spec import MethodSpec, StudySpec
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.prices import with_prices

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from tuneoff import registry
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Protocol, Purpose, StudySpec, TaskSpec, TrialSpec
+from tuneoff.config.data import TaskSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Purpose, StudySpec, TrialSpec
 from tuneoff.errors import Problem, StudyError, shortened
 from tuneoff.search import space as search
 from tuneoff.search.space import Values

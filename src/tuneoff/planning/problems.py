@@ -10,22 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from tuneoff import registry
-from tuneoff.config.spec import (
-    Candidates,
-    DataSpec,
-    ExecutionSpec,
-    ExecutorSpec,
-    MethodSpec,
-    ModelSpec,
-    PricesSpec,
-    Protocol,
-    PublishedSpec,
-    RaceSpec,
-    SearchSpec,
-    SourceSpec,
-    StudySpec,
-    TaskSpec,
-)
+from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
+from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
+from tuneoff.config.protocol import Candidates, Protocol, RaceSpec, SearchSpec
+from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.planning.plan import search_studies
 from tuneoff.planning.yaml import Lines

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tuneoff.config.spec import Frozen, Purpose, StudySpec, TrialSpec
+from tuneoff.config.base import Frozen
+from tuneoff.config.spec import Purpose, StudySpec, TrialSpec
 from tuneoff.records.record import Event, Finding, Metric, Status, TrialRecord
 
 STREAM_VERSION = 2

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tuneoff.config.spec import Frozen, TrialSpec
+from tuneoff.config.base import Frozen
+from tuneoff.config.spec import TrialSpec
 
 RECORD_VERSION = 3
 

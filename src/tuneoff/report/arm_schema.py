@@ -11,7 +11,7 @@ from tuneoff.analysis.search_summary import RateFrom
 from tuneoff.analysis.statistics.equivalence import Equivalence
 from tuneoff.analysis.statistics.estimates import Over
 from tuneoff.analysis.statistics.pairs import Relation, Test
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.records.record import Direction, MemoryKind, RoleCounts
 
 

@@ -21,7 +21,7 @@ from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.search_summary import SearchSummary, summarise_search
 from tuneoff.collection import without_collection
-from tuneoff.config.spec import DataSpec, SourceSpec
+from tuneoff.config.data import DataSpec, SourceSpec
 from tuneoff.records.record import Metric, Status, TrialRecord
 from tuneoff.report.arm_builder import build_arm, pair_fields
 from tuneoff.report.schema import (

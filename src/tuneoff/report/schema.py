@@ -19,7 +19,8 @@ from tuneoff.analysis.forecast_accuracy import ForecastComparison
 from tuneoff.analysis.machine_use import UsageCurve
 from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
-from tuneoff.config.spec import DataSpec, Protocol
+from tuneoff.config.data import DataSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.records.record import (
     DataInfo,
     Direction,

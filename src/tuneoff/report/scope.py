@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.report.schema import Report
 from tuneoff.report.wording import join
 

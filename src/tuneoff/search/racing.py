@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tuneoff.config.spec import RaceSpec
+from tuneoff.config.protocol import RaceSpec
 
 GROWTH = 4 / 3
 """Of the seeds from look to look: then each look tells clearly more than the one before, and few looks share the error.

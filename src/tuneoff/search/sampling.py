@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from tuneoff.config.spec import Sampler
+from tuneoff.config.protocol import Sampler
 from tuneoff.search.gaussian import most_promising
 from tuneoff.search.space import Outcome, Space, Values, first, size
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry
-from tuneoff.config.spec import Candidates, MethodSpec, StudySpec
+from tuneoff.config.protocol import Candidates
+from tuneoff.config.spec import MethodSpec, StudySpec
 from tuneoff.interfaces import LearningRate
 
 if TYPE_CHECKING:

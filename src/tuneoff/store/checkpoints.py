@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.store.files import (
     DAMAGED,

@@ -16,7 +16,8 @@ from tuneoff import registry, sources
 from tuneoff.analysis.decisions import limits
 from tuneoff.analysis.search_rounds import outline, recorded, recorded_choices
 from tuneoff.checksums import content_hash
-from tuneoff.config.spec import ExecutorSpec, StudySpec, TrialSpec
+from tuneoff.config.execution import ExecutorSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StoreError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning import loading

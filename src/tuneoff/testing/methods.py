@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, Protocol, TaskSpec, TrialSpec
+from tuneoff.config.data import ModelSpec, TaskSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached
 from tuneoff.measure.parameters import BaseIdentity, count

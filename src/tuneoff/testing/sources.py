@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.errors import SourceError
 from tuneoff.interfaces import Source
 from tuneoff.sources import find

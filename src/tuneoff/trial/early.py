@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuneoff import registry
-from tuneoff.config.spec import SourceSpec, StudySpec, TrialSpec
+from tuneoff.config.data import SourceSpec
+from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import DataError, Problem, StoreError, StudyError, TuneoffError, listed
 from tuneoff.interfaces import Baseline, Example, Method, Rows, Task
 from tuneoff.records.record import DataInfo, TrialRecord

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.interfaces import Method
 from tuneoff.methods._peft import edit_config
 from tuneoff.sources import find_model, sha256

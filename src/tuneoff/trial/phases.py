@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.measure.memory import MemoryMeter
 from tuneoff.measure.timing import Stopwatch
 from tuneoff.measure.utilisation import PhaseSums, Sampler

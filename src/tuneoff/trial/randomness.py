@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 
 
 def seed_all(seed: int) -> None:

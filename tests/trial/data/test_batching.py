@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from trial_helpers import tiny_config
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.interfaces import Features, Task, computed_tokens
 from tuneoff.tasks.classification import Classification
 from tuneoff.tasks.generation import Generation

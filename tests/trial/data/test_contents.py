@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tuneoff.config.spec import ModelSpec, TrialSpec
+from tuneoff.config.data import ModelSpec
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ContentChanged
 from tuneoff.records.record import DataInfo, ModelInfo, SplitInfo
 from tuneoff.store import TrialStore

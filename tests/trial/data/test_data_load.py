@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from trial_helpers import Rows, news, write_csv
-from tuneoff.config.spec import Protocol, TaskSpec
+from tuneoff.config.data import TaskSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Example
 from tuneoff.interfaces import Rows as TableRows

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from trial_helpers import make_study, news, write_csv
-from tuneoff.config.spec import Protocol, TaskSpec
+from tuneoff.config.data import TaskSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import StudyError
 from tuneoff.planning import loading
 from tuneoff.planning.plan import plan

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tuneoff.config.spec import Protocol, TaskSpec
+from tuneoff.config.data import TaskSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Example
 from tuneoff.records.record import Prediction

@@ -15,7 +15,7 @@ from torch import nn
 
 from rank_helpers import examples, features, forked_ranks, protocol, run_ranks, runner_for
 from trial_helpers import context_of
-from tuneoff.config.spec import ExecutionSpec
+from tuneoff.config.execution import ExecutionSpec
 from tuneoff.store import TrialStore
 from tuneoff.trial import phases
 from tuneoff.trial.distributed import fsdp

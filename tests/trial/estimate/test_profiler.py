@@ -13,7 +13,7 @@ import torch
 
 from trial_helpers import make_study, save_writer
 from tuneoff import registry
-from tuneoff.config.spec import Batching, Protocol
+from tuneoff.config.protocol import Batching, Protocol
 from tuneoff.interfaces import Features, Method
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.planning.plan import plan

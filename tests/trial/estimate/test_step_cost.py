@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trial_helpers import make_study, news, save_folder, save_writer, write_csv
 from tuneoff import registry
-from tuneoff.config.spec import ExecutionSpec, TrialSpec
+from tuneoff.config.execution import ExecutionSpec
+from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Batch, Features, Method, Task
 from tuneoff.planning.plan import plan
 from tuneoff.tasks.classification import Classification

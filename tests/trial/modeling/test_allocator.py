@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from tuneoff.config.spec import ExecutionSpec
+from tuneoff.config.execution import ExecutionSpec
 from tuneoff.records.record import Event
 from tuneoff.trial import requests, run
 from tuneoff.trial.modeling import allocator
@@ -109,7 +109,7 @@ def test_freed_blocks_stay_with_the_process_unless_they_are_released() -> None:
 TOP = """
 import ctypes, resource, sys
 import torch
-from tuneoff.config.spec import ExecutionSpec
+from tuneoff.config.execution import ExecutionSpec
 from tuneoff.trial.modeling import allocator
 
 libc = allocator._glibc()

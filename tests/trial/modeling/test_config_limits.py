@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.modeling.load import build_empty

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from trial_helpers import MakePlace, context_of, news, runner_of, some_features, write_csv
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.methods._modules import blocks
 from tuneoff.records.record import TrialRecord
 from tuneoff.trial.modeling import hidden_states

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tuneoff import registry
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceUnreachable
 from tuneoff.interfaces import ModelFiles
 from tuneoff.sources import find_model

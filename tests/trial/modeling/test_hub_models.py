@@ -10,7 +10,7 @@ import pytest
 from hub_helpers import StandInHub, go_offline
 from trial_helpers import MakePlace, make_study, news, write_csv
 from tuneoff import sources
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceUnreachable, UnsupportedModel
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import upgraded
@@ -118,7 +118,8 @@ def test_trials_read_the_commits_that_their_run_saw_before_the_first(
 def test_a_branch_that_moves_while_rows_are_read_gives_all_roles_one_commit(
     hub: StandInHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuneoff.config.spec import Protocol, TaskSpec
+    from tuneoff.config.data import TaskSpec
+    from tuneoff.config.protocol import Protocol
     from tuneoff.trial.data import load as trial_data
 
     table = "text,label\n" + "".join(f"word {number},{'ab'[number % 2]}\n" for number in range(40))

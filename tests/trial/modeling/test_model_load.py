@@ -10,7 +10,7 @@ import torch
 
 from trial_helpers import tiny_config
 from tuneoff import architectures
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceError, SourceNotFound, UnsupportedModel
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.modeling import load as trial_model

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trial_helpers import save_writer, tiny_config
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.tasks.generation import Generation
 from tuneoff.trial.data.lengths import max_positions
 from tuneoff.trial.modeling import load as trial_model

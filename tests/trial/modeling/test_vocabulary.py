@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trial_helpers import save_folder, tiny_config
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached, Example, Features, Task
 from tuneoff.tasks.classification import Classification

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.trial.training.optim import adamw, rate_factor, warmup_steps
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trial_helpers import runner_of, some_features
-from tuneoff.config.spec import Precision, Protocol
+from tuneoff.config.protocol import Precision, Protocol
 from tuneoff.errors import UnsupportedModel
 from tuneoff.interfaces import Attached, Batch, Features
 from tuneoff.measure.parameters import BaseIdentity

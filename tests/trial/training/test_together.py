@@ -12,7 +12,7 @@ import torch
 
 from trial_helpers import context_of, runner_of, some_features
 from tuneoff import registry
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import CannotTrainTogether, Diverged
 from tuneoff.interfaces import Features, Method
 from tuneoff.measure.timing import Stopwatch

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trial_helpers import context_of, runner_of, some_features
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import Diverged
 from tuneoff.records.record import Event
 from tuneoff.trial.data.batching import training_batches

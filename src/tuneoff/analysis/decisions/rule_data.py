@@ -9,7 +9,7 @@ from tuneoff.analysis.decisions.pareto import cost_draws
 from tuneoff.analysis.decisions.rule import Scales
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.records.record import Direction
 
 MOST_ARMS = 150

@@ -292,7 +292,7 @@ def _task_options(overview: DataInspection) -> list[str]:
 
 
 def _protocol(overview: DataInspection) -> list[str]:
-    from tuneoff.config.spec import Protocol
+    from tuneoff.config.protocol import Protocol
 
     fields = Protocol.model_fields
     values: dict[str, Any] = {key: fields[key].default for key in (*SHOWN_KEYS, *HINTED_KEYS)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuneoff.config.spec import SourceSpec
+from tuneoff.config.data import SourceSpec
 from tuneoff.encoding import code
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report.markup import grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tuneoff.analysis.checks.search import listed_counts, range_text, setting_text
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import TRIALS_FOR_MEDIAN, SearchedArm, SearchSummary, spread_count
-from tuneoff.config.spec import SearchSpec
+from tuneoff.config.protocol import SearchSpec
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report import columns, units
 from tuneoff.report.markup import grid

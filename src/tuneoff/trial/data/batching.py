@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.interfaces import Features, Task, attention_masks
 
 WINDOW = 64

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from tuneoff import registry
-from tuneoff.config.spec import Protocol, SourceSpec, TaskSpec
+from tuneoff.config.data import SourceSpec, TaskSpec
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Example, Rows, Task, is_missing
 from tuneoff.records.record import DataInfo, Finding, SplitInfo

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from tuneoff.config.spec import Protocol, TrialSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import TrialSpec
 from tuneoff.interfaces import Attached, Features, Method, Task, computed_tokens
 from tuneoff.trial.data.batching import pads_targets_apart
 from tuneoff.trial.estimate.material import Material

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.interfaces import Features
 from tuneoff.trial.data import batching
 from tuneoff.trial.data.batching import EVALUATION_TOKENS, micro_batches, training_batches

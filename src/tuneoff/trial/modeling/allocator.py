@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.config.spec import ExecutionSpec
+from tuneoff.config.execution import ExecutionSpec
 from tuneoff.records.record import Event, Finding
 
 if TYPE_CHECKING:

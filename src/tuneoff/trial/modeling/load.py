@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tuneoff import architectures, registry
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceUnreachable, TuneoffError, UnsupportedModel, first_line
 from tuneoff.interfaces import ModelFiles, Task, TaskView
 from tuneoff.records.record import Finding, ModelInfo

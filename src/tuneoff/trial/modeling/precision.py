@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from tuneoff.config.spec import Attention, Precision
+from tuneoff.config.protocol import Attention, Precision
 from tuneoff.errors import ExecutorError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuneoff.config.spec import ModelSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.errors import UnsupportedModel, first_line
 from tuneoff.interfaces import ModelFiles
 

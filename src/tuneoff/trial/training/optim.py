@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 
 
 def warmup_steps(protocol: Protocol, total_steps: int) -> int:

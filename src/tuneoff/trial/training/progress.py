@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.measure.energy import EnergyMeter
 from tuneoff.records.record import CurvePoint, Event
 from tuneoff.trial.context import TrialContext

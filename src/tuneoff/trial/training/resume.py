@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.errors import CorruptRecord, StoreError, first_line
 from tuneoff.records.record import Finding
 from tuneoff.store import StoredCheckpoint, TrialStore, link

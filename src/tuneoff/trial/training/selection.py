@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneoff.config.spec import Frozen
+from tuneoff.config.base import Frozen
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Example, Features
 from tuneoff.records.record import Metric

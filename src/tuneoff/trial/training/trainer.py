@@ -16,7 +16,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from tuneoff.config.spec import Protocol
+from tuneoff.config.protocol import Protocol
 from tuneoff.errors import Cancelled, Diverged
 from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention_masks, computed_tokens
 from tuneoff.trial import interruption
