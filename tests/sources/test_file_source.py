@@ -196,7 +196,10 @@ def test_an_unnamed_column_gets_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reference", ["./x", "../x", "~/x", "/x/y", "a/b/c", "rows.csv", "org/rows.TSV", "m.gguf"])
-def test_what_looks_like_a_path_is_a_file_though_it_is_missing(reference: str) -> None:
+def test_what_looks_like_a_path_is_a_file_though_it_is_missing(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing lies beside it
     source, rest = find(registry.sources(), reference)
     assert (type(source).__name__, rest) == ("File", reference)
     with pytest.raises(SourceNotFound, match="no file"):
