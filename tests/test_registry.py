@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tuneoff import registry
+from tuneoff.config.data import DataSpec, TaskSpec
 from tuneoff.errors import StudyError
 from tuneoff.registry import Registry
 
@@ -166,3 +167,13 @@ def test_types_of_peft_are_planned_without_importing_it() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"text": {}}, r"task\.text: .*valid string"), ({"evil": 1}, r"task\.evil: .*not permitted")],
+)
+def test_options_that_are_none_of_a_tasks_are_a_studys_problem(options: dict[str, Any], message: str) -> None:
+    spec = TaskSpec(name="classification", data=DataSpec.model_validate({"train": "rows.csv"}), options=options)
+    with pytest.raises(StudyError, match=message):
+        registry.create_task(spec)

@@ -20,7 +20,9 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from tuneoff.errors import StudyError, did_you_mean
+from pydantic import ValidationError
+
+from tuneoff.errors import Problem, StudyError, did_you_mean
 
 if TYPE_CHECKING:
     from tuneoff.config.data import TaskSpec
@@ -186,9 +188,14 @@ def create_task(spec: TaskSpec) -> Task:
     """Returns the task that a study asks for, with the metrics that it adds.
 
     Raises:
-        StudyError: for an unknown task or metric, or a metric whose package is not installed.
+        StudyError: for an unknown task or metric, options that are none of the task's, or a metric whose package is not
+            installed.
     """
-    task = tasks()[spec.name](spec.options)
+    try:
+        task = tasks()[spec.name](spec.options)
+    except ValidationError as error:
+        problems = [Problem(".".join(["task", *map(str, item["loc"])]), item["msg"]) for item in error.errors()]
+        raise StudyError(problems) from error
     added = [metrics()[name] for name in task.options.metrics]
     for metric in added:
         if metric.lacks():

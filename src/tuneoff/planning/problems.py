@@ -170,7 +170,7 @@ def _margin_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     try:
         task = registry.create_task(study.task)
         metric = task.metric(task.main_metric)
-    except (StudyError, ValidationError, KeyError):
+    except (StudyError, KeyError):
         return []  # a problem of its own
     message = margin_problem(study.margin, metric.name, metric.unit)
     return [_problem("margin", message, lines)] if message else []
