@@ -19,7 +19,8 @@ test: check
 # Trials on a real Ray and a real SLURM, and the report's page in a real browser; one after another, because they share ports and
 # cores. What is not installed is skipped, and why is told. All of these tests, not the chosen few: make test-services SERVICES=test
 SERVICES ?= finds_its_jobs_again or preempted_trial or somebody_cancels or outlives_a_node or page_in_browser
-test-services: $(VENV)/.installed-ray
+test-services: $(VENV)/.installed-dev
+	@$(MAKE) $(VENV)/.installed-ray || echo "Ray cannot be installed: its tests are skipped."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -k "$(SERVICES)" tests/executors/test_slurm.py \
 	  tests/executors/test_ray.py tests/report/test_page_in_browser.py
 
