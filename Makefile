@@ -19,10 +19,12 @@ test: check
 # Trials on a real Ray and a real SLURM, and the report's page in a real browser; one after another, because they share ports and
 # cores. What is not installed is skipped, and why is told. All of these tests, not the chosen few: make test-services SERVICES=test
 SERVICES ?= finds_its_jobs_again or preempted_trial or somebody_cancels or outlives_a_node or page_in_browser
+SERVICE_TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -k "$(SERVICES)" tests/executors/test_slurm.py \
+  tests/executors/test_ray.py tests/report/test_page_in_browser.py
 test-services: $(VENV)/.installed-dev
 	@$(MAKE) $(VENV)/.installed-ray || echo "Ray cannot be installed: its tests are skipped."
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -k "$(SERVICES)" tests/executors/test_slurm.py \
-	  tests/executors/test_ray.py tests/report/test_page_in_browser.py
+	$(SERVICE_TESTS) || { echo "What failed is tried once more: a service may have been slow to answer."; \
+	  $(SERVICE_TESTS) --last-failed; }
 
 # The slow tests build the site and start Ray, too.
 test-all: check $(VENV)/.installed-docs $(VENV)/.installed-ray

@@ -87,7 +87,9 @@ def measure(arms: int, seeds: int, rounds: int) -> dict[str, Any]:
         "seeds": seeds,
         "trials": arms * seeds,
         "report": {name: min(run[name] for run in runs) for name in runs[0]},
-        "page": {name: min(page[name] for page in opened) for name in opened[0]} if opened else None,
+        "page": {n: min((p[n] for p in opened if p[n] is not None), default=None) for n in opened[0]}
+        if opened
+        else None,
         "bytes": written,
     }
 
