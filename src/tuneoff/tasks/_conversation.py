@@ -55,6 +55,8 @@ class Conversation(TextWriter):
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
         self._is_apart: Any = None
+        self._ends: tuple[Any, tuple[int, ...]] = (None, ())
+        """The tokenizer that was asked last, and what ends its answers."""
 
     @classmethod
     def starter_options(cls, target_tokens: int) -> dict[str, Any]:
@@ -90,7 +92,9 @@ class Conversation(TextWriter):
     def end_ids(self, tokenizer: Any) -> tuple[int, ...]:
         """Returns the tokens with which the template ends an answer: the same for all rows, also where none is encoded,
         as in an export."""
-        return turn_ends(tokenizer, self.options.chat_template)
+        if self._ends[0] is not tokenizer:
+            self._ends = (tokenizer, turn_ends(tokenizer, self.options.chat_template))
+        return self._ends[1]
 
     # --- packing
 

@@ -1,17 +1,73 @@
-"""Labels that differ as strings but look the same to a person."""
+"""Labels: their names in options and in a model's configuration, and names that a person takes for the same."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
+from tuneoff.errors import DataError, did_you_mean
 from tuneoff.interfaces import Example, Finding
+
+Names = TypeVar("Names")
 
 KEPT_CHARACTERS, WRONG_KEPT = 440, 10_000
 """How much of a wrongly answered text is kept (a report shows 400 characters, cut at a space), and among how many of a
 split's first examples."""
+
+
+def distinct(names: Names) -> Names:
+    """Returns the names that an option holds; for a validator of options.
+
+    Raises:
+        ValueError: if it is a list in which one stands twice.
+    """
+    counts = Counter(names if isinstance(names, tuple) else ())
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]!r} stands twice")
+    return names
+
+
+def head_labels(labels: Sequence[str]) -> dict[str, Any]:
+    """Returns what a model's configuration says of the outputs of its head, one for each label."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+
+
+def refuse_unseen(
+    splits: Mapping[str, Sequence[Example]],
+    train: Mapping[str, int],
+    labels_of: Callable[[Example], Iterable[str]],
+    hint: str,
+) -> None:
+    """Refuses labels that stand in a later split alone: none of them can be learned.
+
+    Args:
+        splits: name -> examples.
+        train: label -> training rows that have it.
+        labels_of: returns an example's labels, each once.
+        hint: what to do.
+
+    Raises:
+        DataError: naming the most frequent of them.
+    """
+    for split, examples in splits.items():
+        unseen = Counter(label for example in examples for label in labels_of(example) if label not in train)
+        if split == "train" or not unseen:
+            continue
+        name, count = unseen.most_common(1)[0]
+        first = next(example for example in examples if name in labels_of(example))
+        raise DataError(
+            f"label {name!r} stands in {split} ({count} rows, first {first.place}) but never in train"
+            f"{did_you_mean(name, train)}" + (f", as do {len(unseen) - 1} more labels" if len(unseen) > 1 else ""),
+            hint=hint,
+        )
 
 
 def kept_text(example: Example, output: str) -> str:

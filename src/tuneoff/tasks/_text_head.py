@@ -20,6 +20,7 @@ from tuneoff.interfaces import (
     TaskView,
 )
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
+from tuneoff.tasks._padding import padded
 from tuneoff.tasks._rows import choose_columns
 from tuneoff.tasks._two_texts import encode_texts, logits_code
 
@@ -153,17 +154,11 @@ class TextHead(Task):
     def collate(self, features: Sequence[Features], pad_token_id: int) -> Batch:
         import torch
 
-        longest = max(len(f.input_ids) for f in features)
-        shape = (len(features), longest)
-        ids = torch.full(shape, pad_token_id, dtype=torch.long)
-        batch = {"input_ids": ids, "attention_mask": torch.zeros(shape, dtype=torch.long)}
+        ids, mask = padded([f.input_ids for f in features], pad_token_id)
+        batch = {"input_ids": ids, "attention_mask": mask}
         if any(feature.segments for feature in features):
-            batch["token_type_ids"] = torch.zeros(shape, dtype=torch.long)
-        for row, feature in enumerate(features):
-            ids[row, : len(feature.input_ids)] = torch.tensor(feature.input_ids)
-            batch["attention_mask"][row, : len(feature.input_ids)] = 1
-            if feature.segments:
-                batch["token_type_ids"][row, : len(feature.segments)] = torch.tensor(feature.segments)
+            # A row of one text has none: all of it is of the first.
+            batch["token_type_ids"] = padded([f.segments or [0] * len(f.input_ids) for f in features], 0)[0]
         numbers = [feature.targets or feature.label for feature in features]
         batch["labels"] = torch.tensor(numbers, dtype=torch.float32 if features[0].targets else torch.long)
         return batch

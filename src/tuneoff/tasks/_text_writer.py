@@ -26,6 +26,7 @@ from tuneoff.interfaces import (
 )
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
 from tuneoff.tasks._metrics import nats_and_tokens, nats_per_token, perplexity
+from tuneoff.tasks._padding import padded, stacked
 from tuneoff.tasks._prompts import read_back
 from tuneoff.tasks._rouge import answer_scores, rouge
 from tuneoff.tasks._words import cut_words, summary_words
@@ -240,12 +241,12 @@ class TextWriter(Task):
         targets = [list(f.target_ids) for f in features]
         # A position reads one token and predicts the next, so the last token is read by none.
         if self._kind.encoder_decoder:
-            ids, mask = _pad([f.input_ids for f in features], pad_token_id)
-            decoder_ids, decoder_mask = _pad([[self._kind.start_token_id, *t[:-1]] for t in targets], pad_token_id)
+            ids, mask = padded([f.input_ids for f in features], pad_token_id)
+            decoder_ids, decoder_mask = padded([[self._kind.start_token_id, *t[:-1]] for t in targets], pad_token_id)
             first = [0] * len(features)
             decoder = {"decoder_input_ids": decoder_ids, "decoder_attention_mask": decoder_mask}
         else:
-            ids, mask = _pad([[*f.input_ids, *t[:-1]] for f, t in zip(features, targets, strict=True)], pad_token_id)
+            ids, mask = padded([[*f.input_ids, *t[:-1]] for f, t in zip(features, targets, strict=True)], pad_token_id)
             first = [len(f.input_ids) - 1 for f in features]
             decoder = {}
         learned = [_learned(f) for f in features]
@@ -264,23 +265,10 @@ class TextWriter(Task):
     def stack(self, parts: Sequence[Sequence[Features]], pad_token_id: int) -> Batch:
         """Pads also the target tokens of each batch to the most of any; `is_target` tells which are none, shape
         (batches, loss terms)."""
-        import torch
-        from torch.nn.functional import pad
-
         if self._kind.encoder_decoder:
             raise CannotTrainTogether("inputs and targets are padded apart")
         batches = [self.collate(part, pad_token_id) for part in parts]
-        width = max(batch["input_ids"].shape[1] for batch in batches)
-        terms = max(len(batch["targets"]) for batch in batches)
-        for batch in batches:
-            missing = width - batch["input_ids"].shape[1]
-            count = len(batch["targets"])
-            batch["is_target"] = torch.arange(terms) < count
-            batch["input_ids"] = pad(batch["input_ids"], (0, missing), value=pad_token_id)
-            batch["attention_mask"] = pad(batch["attention_mask"], (0, missing))
-            batch["targets"] = pad(batch["targets"], (0, terms - count))
-            batch["predicts"] = pad(batch["predicts"], (0, 0, 0, terms - count))
-        return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+        return stacked(batches, pad_token_id, places="predicts", numbers="targets", real="is_target")
 
     def loss_terms(self, features: Sequence[Features]) -> int:
         return sum(len(f.target_ids) - len(f.unlearned) for f in features)
@@ -337,7 +325,7 @@ class TextWriter(Task):
     ) -> list[list[int]]:
         settings = self._settings(min(self.target_room, limit or self.target_room), tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        ids, mask = _pad([f.prompt_ids or f.input_ids for f in features], pad)
+        ids, mask = padded([f.prompt_ids or f.input_ids for f in features], pad)
         return write(attached, ids, mask, settings, tokenizer)
 
     def end_ids(self, tokenizer: Any) -> tuple[int, ...]:
@@ -384,16 +372,3 @@ def _learned(features: Features) -> list[int]:
     """Returns the places in an example's target of the tokens that are learned."""
     unlearned = set(features.unlearned)
     return [at for at in range(len(features.target_ids)) if at not in unlearned]
-
-
-def _pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pads token ids on the right; returns ids and mask, both of shape (rows, longest)."""
-    import torch
-
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad_token_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[i, : len(row)] = 1
-    return ids, mask

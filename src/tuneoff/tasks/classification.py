@@ -22,7 +22,7 @@ from tuneoff.interfaces import (
     Rows,
     TaskView,
 )
-from tuneoff.tasks._labels import is_number, kept_text, note_labels, sort_key
+from tuneoff.tasks._labels import distinct, head_labels, is_number, kept_text, note_labels, refuse_unseen, sort_key
 from tuneoff.tasks._likelihood import PAIR_TEMPLATE, TEMPLATE, Likelihood
 from tuneoff.tasks._metrics import class_counts, macro_f1, matthews_correlation, negative_log_likelihoods, right
 from tuneoff.tasks._prompts import Template
@@ -57,13 +57,7 @@ class ClassificationOptions(TextOptions):
         None, description="for likelihood: each class's words, by name or in order; the class's name if unset"
     )
 
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        repeated = [label for label, count in Counter(labels or ()).items() if count > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]!r} stands twice")
-        return labels
+    _distinct = field_validator("labels")(distinct)
 
     @field_validator("template")
     @classmethod
@@ -209,18 +203,8 @@ class Classification(TextHead):
             self._labels = {label: number for number, label in enumerate(sorted(train, key=sort_key))}
         if self._likelihood is not None:
             self._likelihood.named(self.labels)
-        for split, examples in splits.items():
-            unseen = Counter(e.target for e in examples if e.target not in train)
-            if split != "train" and unseen:
-                name, count = unseen.most_common(1)[0]
-                first = next(e for e in examples if e.target == name)
-                raise DataError(
-                    f"label {name!r} stands in {split} ({count} rows, first {first.place}) but never in train"
-                    f"{did_you_mean(name, train)}"
-                    + (f", as do {len(unseen) - 1} more labels" if len(unseen) > 1 else ""),
-                    hint="A class without training rows cannot be learned: correct the label or remove the rows.",
-                )
-
+        hint = "A class without training rows cannot be learned: correct the label or remove the rows."
+        refuse_unseen(splits, train, lambda example: (example.target,), hint)
         counts = Counter(example.target for examples in splits.values() for example in examples)
         self._findings = note_labels(counts, sum(self._spaced.values()))
 
@@ -245,12 +229,7 @@ class Classification(TextHead):
     def model_arguments(self) -> dict[str, Any]:
         if self._likelihood is not None:
             return {}
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": "single_label_classification",
-        }
+        return {**head_labels(self.labels), "problem_type": "single_label_classification"}
 
     # --- examples -> tensors -> predictions
 

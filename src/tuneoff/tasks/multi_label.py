@@ -36,7 +36,7 @@ from tuneoff.tasks._label_sets import (
     same_set,
     yes_or_no,
 )
-from tuneoff.tasks._labels import is_number, note_labels, sort_key
+from tuneoff.tasks._labels import distinct, head_labels, is_number, note_labels, refuse_unseen, sort_key
 from tuneoff.tasks._metrics import macro_f1, micro_f1
 from tuneoff.tasks._rows import (
     choose_column,
@@ -80,13 +80,7 @@ class MultiLabelOptions(TextOptions):
         "many rows; or a number, for all labels or by label",
     )
 
-    @field_validator("labels", "label")
-    @classmethod
-    def _distinct(cls, names: Any) -> Any:
-        repeated = [name for name, count in Counter(names if isinstance(names, tuple) else ()).items() if count > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]!r} stands twice")
-        return names
+    _distinct = field_validator("labels", "label")(distinct)
 
     @field_validator("threshold")
     @classmethod
@@ -277,23 +271,10 @@ class MultiLabel(TextHead):
             order = {label: place for place, label in enumerate(self._flags)}
             names = sorted(train, key=lambda label: (order.get(label, len(order)), sort_key(label)))
             self._labels = {label: number for number, label in enumerate(names)}
-        self._refuse_unseen(splits, train)
+        hint = "A label without training rows cannot be learned: correct it, or take it out of the rows."
+        refuse_unseen(splits, train, lambda example: read_labels(example.target), hint)
         self._check_thresholds()
         self._rows = Counter(label for labels in sets.values() for row in labels for label in row)
-
-    def _refuse_unseen(self, splits: Mapping[str, Sequence[Example]], train: Mapping[str, int]) -> None:
-        """Refuses labels that stand in a later split alone: none of them can be learned."""
-        for split, examples in splits.items():
-            unseen = Counter(label for e in examples for label in read_labels(e.target) if label not in train)
-            if split == "train" or not unseen:
-                continue
-            name, count = unseen.most_common(1)[0]
-            first = next(e for e in examples if name in read_labels(e.target))
-            raise DataError(
-                f"label {name!r} stands in {split} ({count} rows, first {first.place}) but never in train"
-                f"{did_you_mean(name, train)}" + (f", as do {len(unseen) - 1} more labels" if len(unseen) > 1 else ""),
-                hint="A label without training rows cannot be learned: correct it, or take it out of the rows.",
-            )
 
     def _check_thresholds(self) -> None:
         thresholds = self.options.threshold
@@ -331,12 +312,7 @@ class MultiLabel(TextHead):
     # --- the model
 
     def model_arguments(self) -> dict[str, Any]:
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": "multi_label_classification",
-        }
+        return {**head_labels(self.labels), "problem_type": "multi_label_classification"}
 
     # --- examples -> tensors -> predictions
 

@@ -28,8 +28,9 @@ from tuneoff.interfaces import (
     write_tags,
 )
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs
-from tuneoff.tasks._labels import kept_text
+from tuneoff.tasks._labels import distinct, head_labels, kept_text
 from tuneoff.tasks._metrics import macro_f1, micro_f1, precision, recall
+from tuneoff.tasks._padding import padded, stacked
 from tuneoff.tasks._rows import choose_columns, require_columns, require_filled, require_unicode
 from tuneoff.tasks._tags import (
     SPACED_WORD,
@@ -76,13 +77,7 @@ class TokenOptions(TaskOptions):
         "word, else at signs",
     )
 
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        repeated = [label for label, count in Counter(labels or ()).items() if count > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]!r} stands twice")
-        return labels
+    _distinct = field_validator("labels")(distinct)
 
 
 def _entity_metric(name: str, title: str, of_sums: Any) -> PooledMetric:
@@ -264,11 +259,7 @@ class TokenClassification(Task):
         return hf.AutoModelForTokenClassification
 
     def model_arguments(self) -> dict[str, Any]:
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-        }
+        return head_labels(self.labels)
 
     # --- examples -> tokens -> logits
 
@@ -302,12 +293,7 @@ class TokenClassification(Task):
         """
         import torch
 
-        longest = max(len(f.input_ids) for f in features)
-        ids = torch.full((len(features), longest), pad_token_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, feature in enumerate(features):
-            ids[row, : len(feature.input_ids)] = torch.tensor(feature.input_ids)
-            mask[row, : len(feature.input_ids)] = 1
+        ids, mask = padded([f.input_ids for f in features], pad_token_id)
         parts = [torch.tensor(f.words, dtype=torch.long).view(-1, 4) for f in features]
         counts = torch.tensor([len(own) for own in parts])
         rows = torch.arange(len(features)).repeat_interleave(counts)
@@ -323,20 +309,8 @@ class TokenClassification(Task):
     def stack(self, parts: Sequence[Sequence[Features]], pad_token_id: int) -> Batch:
         """Pads also the words of each batch to the most of any; `is_word` tells which are none, shape
         (batches, loss terms)."""
-        import torch
-        from torch.nn.functional import pad
-
         batches = [self.collate(part, pad_token_id) for part in parts]
-        width = max(batch["input_ids"].shape[1] for batch in batches)
-        terms = max(len(batch["labels"]) for batch in batches)
-        for batch in batches:
-            missing, count = width - batch["input_ids"].shape[1], len(batch["labels"])
-            batch["is_word"] = torch.arange(terms) < count
-            batch["input_ids"] = pad(batch["input_ids"], (0, missing), value=pad_token_id)
-            batch["attention_mask"] = pad(batch["attention_mask"], (0, missing))
-            batch["labels"] = pad(batch["labels"], (0, terms - count))
-            batch["words"] = pad(batch["words"], (0, 0, 0, terms - count))
-        return {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+        return stacked(batches, pad_token_id, places="words", numbers="labels", real="is_word")
 
     def loss_terms(self, features: Sequence[Features]) -> int:
         return sum(len(f.words) for f in features) // 4
