@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,34 +22,34 @@ POINTS_SHOWN = 400
 
 
 class ClassAnswers(Frozen):
-    """How often one arm answered each class with each, or had each label right, over its completed seeds."""
+    """How often one arm answered each class or label, and rightly, over its completed seeds."""
 
     method: str = Field(description="the arm's label")
-    counts: tuple[tuple[tuple[int, ...], ...], ...] = Field(
-        (), description="per seed a matrix: right class × answered class, in the order of `labels`; empty for labels"
+    counts: tuple[tuple[tuple[int, int, int], ...], ...] = Field(
+        description="per seed and class: examples that have it rightly, truly and as answered, in the order of `labels`"
     )
-    label_counts: tuple[tuple[tuple[int, ...], ...], ...] = Field(
+    confusion: tuple[tuple[float, ...], ...] = Field(
         (),
-        description="of several labels a row, per seed: examples that have each label rightly, truly and as answered, "
-        "in the order of `labels`; empty for classes",
+        description="mean over seeds: right class × answered class, in the same order; empty for several labels a row",
     )
+
+    @classmethod
+    def of_matrices(cls, method: str, matrices: Sequence[NDArray[np.int64]]) -> ClassAnswers:
+        """Returns the answers of matrices of right class × answered class, one a seed."""
+        counts = [np.stack([np.diagonal(m), m.sum(axis=1), m.sum(axis=0)], axis=1).tolist() for m in matrices]
+        confusion = (sum(matrices[1:], matrices[0]) / len(matrices)).tolist()
+        return cls.model_validate({"method": method, "counts": counts, "confusion": confusion})
 
     @property
     def mean_counts(self) -> Counts:
-        """Returns the mean over seeds, shape (classes, classes)."""
-        mean: Counts = np.mean(np.array(self.counts, dtype=np.float64), axis=0)
-        return mean
+        """Returns the mean of the matrices over seeds, shape (classes, classes)."""
+        return np.array(self.confusion, dtype=np.float64)
 
     @property
     def f1(self) -> Counts:
         """Returns the F1 of each class at each seed, shape (seeds, classes); 0 where a class was never answered right,
         not a number where it neither stands in the test split nor was answered."""
-        counts = np.array(self.counts or self.label_counts, dtype=np.float64)
-        right, present, answered = (
-            (np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1))
-            if self.counts
-            else np.moveaxis(counts, 2, 0)
-        )
+        right, present, answered = np.moveaxis(np.array(self.counts, dtype=np.float64), 2, 0)
         total = present + answered
         scores: Counts = np.divide(2 * right, total, out=np.full_like(total, np.nan), where=total > 0)
         return scores
@@ -100,8 +102,8 @@ def _counts(arm: Arm, predictions: Predictions, classes: tuple[str, ...]) -> Cla
             return None  # several classes a row, or what is no class
         counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
         np.add.at(counts, tuple(np.array(known).T), 1)
-        matrices.append(tuple(map(tuple, counts.tolist())))
-    return ClassAnswers(method=arm.label, counts=tuple(matrices)) if matrices else None
+        matrices.append(counts)
+    return ClassAnswers.of_matrices(arm.label, matrices) if matrices else None
 
 
 def _label_counts(arm: Arm, predictions: Predictions, labels: tuple[str, ...]) -> ClassAnswers | None:
@@ -111,21 +113,16 @@ def _label_counts(arm: Arm, predictions: Predictions, labels: tuple[str, ...]) -
         if read is None:
             return None
         try:
-            sets = [[read_labels(text) for text in texts] for texts in (read.outputs.targets, read.outputs.outputs)]
+            sets = [
+                [set(read_labels(text)) for text in texts] for texts in (read.outputs.targets, read.outputs.outputs)
+            ]
         except (ValueError, TypeError):
             return None  # no sets of labels
-        pairs = list(zip(*sets, strict=True))
-        counts.append(
-            tuple(
-                (
-                    sum(label in true and label in answered for true, answered in pairs),
-                    sum(label in true for true, _ in pairs),
-                    sum(label in answered for _, answered in pairs),
-                )
-                for label in labels
-            )
-        )
-    return ClassAnswers(method=arm.label, label_counts=tuple(counts)) if counts else None
+        true, answered = sets
+        both = [own & said for own, said in zip(true, answered, strict=True)]
+        right, present, given = (Counter(chain.from_iterable(rows)) for rows in (both, true, answered))
+        counts.append(tuple((right[label], present[label], given[label]) for label in labels))
+    return ClassAnswers(method=arm.label, counts=tuple(counts)) if counts else None
 
 
 def residuals(results: Results, predictions: Predictions, labels: Iterable[str]) -> tuple[Residuals, ...]:

@@ -45,9 +45,12 @@ def write(store: StudyStore, plots: bool = True, asked: Asked | None = None, mar
     Raises:
         StoreError: if the study cannot be read or the report cannot be written.
     """
-    from tuneoff.report.files import write_report
+    from tuneoff.analysis.results import gather
+    from tuneoff.report.builder import build_report
+    from tuneoff.report.files import write_built
 
-    return write_report(store, plots, asked, margin)
+    results = gather(store, asked, margin)
+    return write_built(results, build_report(results), plots)
 
 
 def write_latex(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Path:
@@ -60,9 +63,12 @@ def write_latex(store: StudyStore, asked: Asked | None = None, margin: float | N
     Raises:
         StoreError: if the study cannot be read or a file cannot be written.
     """
-    from tuneoff.report import latex
+    from tuneoff.analysis.results import gather
+    from tuneoff.report.builder import build_report
+    from tuneoff.report.latex import write_built
 
-    return latex.write_latex(store, asked, margin)
+    results = gather(store, asked, margin)
+    return write_built(results, build_report(results))
 
 
 def add_comparison(store: StudyStore, folder: Path) -> None:

@@ -55,7 +55,7 @@ def section(report: Report, label: str) -> str:
 def _conditions(report: Report) -> str:
     """Says what was equal for all arms, and no more than that."""
     if not report.is_ours:
-        return "The arms were trained by another suite, whose results were imported; its settings are its own."
+        return wording.IMPORTED
     untrained = join([arm.method for arm in report.methods if not arm.trains])
     trained = f"All arms but {untrained}, without training," if untrained else "All arms"
     if report.comparable:

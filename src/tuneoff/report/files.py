@@ -9,25 +9,18 @@ from typing import Any
 import yaml
 
 from tuneoff.analysis.figures import COSTS
-from tuneoff.analysis.results import Asked, Results, gather
+from tuneoff.analysis.results import Results
 from tuneoff.analysis.table import trials_frame
 from tuneoff.collection import without_collection
 from tuneoff.encoding import csv_cell, csv_table
 from tuneoff.report import html, markdown
 from tuneoff.report.arm_schema import ArmSummary, Figure
-from tuneoff.report.builder import build_report
 from tuneoff.report.charts import definitions
 from tuneoff.report.schema import PairSummary, Report
 from tuneoff.store import StudyStore, write_atomically
 
 STUDY_FILE = "study.yaml"
 _PARTS = ("mean", "std", "n", "interval_low", "interval_high")
-
-
-def write_report(store: StudyStore, plots: bool, asked: Asked | None = None, margin: float | None = None) -> Path:
-    """Writes the report's files; see `report.write`."""
-    results = gather(store, asked, margin)
-    return write_built(results, build_report(results), plots)
 
 
 @without_collection()

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 
 from tuneoff import registry
 from tuneoff.analysis.figures import metric_name
-from tuneoff.analysis.results import Asked, Results, gather
+from tuneoff.analysis.results import Results
 from tuneoff.encoding import latex
 from tuneoff.errors import StudyError
 from tuneoff.report import columns, paper_methods, units, wording
 from tuneoff.report.arm_schema import ArmSummary, Figure
-from tuneoff.report.builder import build_report
 from tuneoff.report.charts.chart import Chart
 from tuneoff.report.charts.definitions import build_charts
 from tuneoff.report.columns import Column
 from tuneoff.report.schema import Report
-from tuneoff.store import StudyStore, write_atomically
+from tuneoff.store import write_atomically
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Reference
@@ -45,27 +44,9 @@ class _Numbers:
     cells: tuple[str, ...]
 
 
-def write_latex(store: StudyStore, asked: Asked | None = None, margin: float | None = None) -> Path:
-    """Writes report.tex, table.tex, methods.tex, references.bib and the charts (PDF and SVG) into a folder of the
-    report's.
-
-    Args:
-        store: the study's folder.
-        asked: the arms and seeds to tell of; all that the folder holds where unset.
-        margin: in place of the study's own.
-
-    Returns:
-        The path of report.tex.
-
-    Raises:
-        StoreError: if the study cannot be read or a file cannot be written.
-    """
-    results = gather(store, asked, margin)
-    return write_built(results, build_report(results))
-
-
 def write_built(results: Results, report: Report) -> Path:
-    """Writes the files of a report that is built already from these results; returns the path of report.tex.
+    """Writes report.tex, table.tex, methods.tex, references.bib and the charts (PDF and SVG) of a report that is built
+    already from these results, into a folder of the report's; returns the path of report.tex.
 
     Raises:
         StoreError: if a file cannot be written.

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from tuneoff.analysis.axes import AXES, QUALITY
 from tuneoff.analysis.decisions.limits import BYTES, SECONDS, cost_limit
 from tuneoff.analysis.decisions.rule_data import RuleData, WeighedArm
@@ -202,21 +204,20 @@ def _with_unit(value: float, sizes: Mapping[str, float], is_large: Callable[[flo
 
 def disagreements(report: Report) -> dict[str, Any] | None:
     """Returns the examples that arms answer differently; None without any."""
-    if not report.disagreements:
-        return None
-    return {
-        "metric": metric_name(report.study.primary_metric or ""),
-        "examples": [each.model_dump(mode="json") for each in report.disagreements],
-    }
+    return _examples(report, report.disagreements)
 
 
 def hardest(report: Report) -> dict[str, Any] | None:
     """Returns the hardest examples; None without any."""
-    if report.hardness is None or not report.hardness.hardest:
+    return _examples(report, report.hardness.hardest if report.hardness is not None else ())
+
+
+def _examples(report: Report, examples: Sequence[BaseModel]) -> dict[str, Any] | None:
+    if not examples:
         return None
     return {
         "metric": metric_name(report.study.primary_metric or ""),
-        "examples": [each.model_dump(mode="json") for each in report.hardness.hardest],
+        "examples": [each.model_dump(mode="json") for each in examples],
     }
 
 

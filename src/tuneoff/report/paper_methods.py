@@ -11,7 +11,7 @@ from tuneoff.report import units
 from tuneoff.report.arm_schema import ArmSummary
 from tuneoff.report.schema import Report
 from tuneoff.report.sections.search import settings_text
-from tuneoff.report.wording import join
+from tuneoff.report.wording import IMPORTED, join
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Reference
@@ -88,7 +88,7 @@ def _training(report: Report) -> list[str]:
     """Says what was held equal; of an imported study only what its files state of the budget."""
     protocol = report.protocol
     if not report.is_ours:
-        return [latex("The arms were trained by another suite, whose results were imported; its settings are its own.")]
+        return [latex(IMPORTED)]
     steps = f", at most {protocol.max_steps:,} steps" if protocol.max_steps else ""
     warmup = f"{protocol.warmup_steps:,} steps" if protocol.warmup_steps is not None else f"{protocol.warmup_ratio:.0%}"
     clipping = "no clipping" if protocol.clip_norm is None else f"gradients clipped to a norm of {protocol.clip_norm:g}"

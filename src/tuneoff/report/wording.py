@@ -24,6 +24,7 @@ _TEXT = {"train_seconds": units.seconds, "peak_memory_bytes": units.size, "store
 NO_SCORE = "no method that trains has a score that can be weighed, so there is nothing to recommend."
 """The start or the whole of a sentence of the report and the recommendation."""
 NOTHING_LEARNED = "Nothing was learned: training diverged at every seed of every method."
+IMPORTED = "The arms were trained by another suite, whose results were imported; its settings are its own."
 _RIVALS_NAMED = 3
 
 

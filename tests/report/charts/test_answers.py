@@ -50,7 +50,7 @@ def test_the_classes_of_the_best_arm_are_told_as_its_predictions_have_them(class
 
 
 def test_f1_is_none_of_a_class_that_nobody_has_and_0_of_one_never_right() -> None:
-    answer = ClassAnswers(method="a", counts=(((2, 1, 0), (1, 0, 0), (0, 0, 0)),))
+    answer = ClassAnswers.of_matrices("a", [np.array([[2, 1, 0], [1, 0, 0], [0, 0, 0]])])
     scores = answer.f1[0]
     assert scores[0] == pytest.approx(2 * 2 / (3 + 3))
     assert scores[1] == 0
@@ -66,7 +66,7 @@ def test_labels_have_an_f1_each_and_no_matrix(classified: Report) -> None:
     labels = ("cats", "dogs", "owls")
     answer = _label_counts(arm, predictions, labels)
     assert answer is not None
-    assert answer.label_counts == (((2, 2, 2), (0, 1, 2), (0, 0, 0)),) * 2
+    assert answer.counts == (((2, 2, 2), (0, 1, 2), (0, 0, 0)),) * 2
     assert answer.f1[0][:2].tolist() == [1, 0]
     assert np.isnan(answer.f1[0][2])
     charts = built(classified.model_copy(update={"classes": ClassReport(labels=labels, arms=(answer,))}))
@@ -77,7 +77,7 @@ def test_labels_have_an_f1_each_and_no_matrix(classified: Report) -> None:
 def test_of_many_classes_the_most_confused_are_shown_and_nothing_is_lost(classified: Report) -> None:
     random = np.random.default_rng(0)
     counts = random.integers(0, 3, size=(40, 40)) + np.diag(np.full(40, 30))
-    arms = tuple(ClassAnswers(method=m, counts=(tuple(map(tuple, counts.tolist())),)) for m in ("lora", "full"))
+    arms = tuple(ClassAnswers.of_matrices(m, [counts]) for m in ("lora", "full"))
     report = classified.model_copy(
         update={"classes": ClassReport(labels=tuple(f"class {at:02}" for at in range(40)), arms=arms)}
     )

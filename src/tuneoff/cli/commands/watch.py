@@ -58,7 +58,7 @@ def watch_command(
     console = _common.console()
     lines = not (as_json or (console.is_terminal and not console.is_dumb_terminal))
     pause = interval or LOOK_SECONDS
-    follower = FolderFollower(StudyStore(folder), history=as_json)
+    follower = FolderFollower(StudyStore(folder), history=as_json, checkpoints=not as_json)
     # Lines report at once what begins and ends, however rarely they report what runs.
     updates = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
     try:

@@ -93,11 +93,13 @@ class FolderFollower:
     Args:
         store: the folder, whether a study is there yet or not.
         history: report also what happened before the first look; else only that a trial had ended.
+        checkpoints: look also at what is kept of trials that have not ended.
     """
 
-    def __init__(self, store: StudyStore, history: bool = False) -> None:
+    def __init__(self, store: StudyStore, history: bool = False, checkpoints: bool = True) -> None:
         self.store = store
         self.history = history
+        self.checkpoints = checkpoints
         self._specs: dict[str, TrialSpec] = {}
         self._seen: dict[str, _AttemptState] = {}
         self._kept: dict[str, tuple[Mark | None, KeptCheckpoints | None]] = {}
@@ -136,7 +138,7 @@ class FolderFollower:
             missing=len(statuses) - len(end_statuses),
             failed=sum(not status.finished for status in end_statuses),
             forecast=forecast_planner.kept(self.store),
-            checkpoints=self._checkpoints([*searched, *final]),
+            checkpoints=self._checkpoints([*searched, *final]) if self.checkpoints else {},
         )
 
     def _checkpoints(self, specs: list[TrialSpec]) -> dict[str, KeptCheckpoints]:

@@ -133,7 +133,7 @@ def _markup(data: dict[str, Any]) -> Any:
 
 async def _stream(store: StudyStore, is_gone: Callable[[], Any]) -> AsyncIterator[str]:
     """Yields events as the lines of a stream; an error of the folder is the last one."""
-    follower = FolderFollower(store)
+    follower = FolderFollower(store, checkpoints=False)
     events = FolderEvents(store.root.name)
     while not await is_gone():
         try:

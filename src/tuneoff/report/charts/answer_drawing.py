@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import Chart, Panel, shortened
 from tuneoff.report.charts.marks import (
+    BASELINE,
     LABEL_SIZE,
     LEGEND,
     WIDTH,
@@ -41,7 +42,7 @@ def draw_classes(figure: Figure, chart: Chart) -> None:
     style_axes(axes)
     axes.grid(False, axis="y")
     axes.set_ylim(-count + 0.5, 0.5)
-    axes.set_yticks([-row for row in range(count)], [_name(name) for name in chart.names])
+    axes.set_yticks([-row for row in range(count)], [chart_text(shortened(name, _NAME_LENGTH)) for name in chart.names])
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(chart_text(chart.x.label))
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -58,7 +59,7 @@ def draw_matrix(figure: Figure, chart: Chart) -> None:
     """Draws a matrix for each arm, one under another: rows are right classes, columns answered ones."""
     count = len(chart.names)
     probe = figure.add_axes((0, 0, 1, 1))
-    names = [_name(name) for name in chart.names]
+    names = [shortened(name, _NAME_LENGTH) for name in chart.names]
     longest = max(text_size(probe, name)[0] for name in names) / figure.dpi
     probe.remove()
     side = min(_CELL * count, WIDTH - longest - 0.6)
@@ -93,8 +94,9 @@ def _draw_cells(axes: Axes, panel: Panel, names: list[str]) -> None:
     axes.add_patch(Rectangle((-0.5, -0.5), count, count, color=shade_of(0.0)))
     for row, column in np.argwhere(shares > 0):
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=shade_of(float(shares[row, column]))))
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=LABEL_SIZE)
-    axes.set_yticks(range(len(names)), names, fontsize=LABEL_SIZE)
+    texts = [chart_text(name) for name in names]
+    axes.set_xticks(range(len(names)), texts, rotation=90, fontsize=LABEL_SIZE)
+    axes.set_yticks(range(len(names)), texts, fontsize=LABEL_SIZE)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for row, column in np.argwhere(cells > 0):
@@ -127,14 +129,10 @@ def draw_residuals(figure: Figure, chart: Chart) -> None:
     """Draws a point for each example, with the line of right answers."""
     axes = figure.add_axes((0.15, 0.2, 0.82, 0.77))
     style_axes(axes)
-    axes.axhline(0, color="#444444", linewidth=1.0)
+    axes.axhline(0, color=BASELINE, linewidth=1.0)
     for series in chart.series:
         axes.plot(series.x, series.y, **marker_style(series), linestyle="none", markersize=3.5, alpha=0.5)
     axes.set_xlabel(chart_text(chart.x.label))
     axes.set_ylabel(chart_text(chart.y.label))
     draw_legend(axes, chart.series)
     draw_title(axes, chart)
-
-
-def _name(name: str) -> str:
-    return chart_text(name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tuneoff.analysis.answers import ClassReport, Counts
+from tuneoff.analysis.answers import Counts
 from tuneoff.analysis.figures import metric_name
 from tuneoff.report.charts import messages
 from tuneoff.report.charts.chart import Chart, ChartAxis, Panel, Series, shortened
@@ -36,16 +36,16 @@ def _class_f1(report: Report) -> Chart | None:
     classes = report.classes
     if classes is None or len(classes.labels) < 2:
         return None
-    best = _mean_f1(classes.arms[0].f1)
+    scores = [arm.f1 for arm in classes.arms]
+    best = _over_seeds(scores[0], "mean")
     known = [place for place in range(len(classes.labels)) if np.isfinite(best[place])]
     order = sorted(known, key=lambda place: (best[place], place))
     shown, styles = order[:CLASSES_SHOWN], assign_styles(arm.method for arm in report.methods)
     if len(shown) < 2:
         return None
     series = []
-    for arm in classes.arms:
-        scores, means = arm.f1, _mean_f1(arm.f1)
-        lows, highs = (_over_seeds(scores, extreme) for extreme in ("min", "max"))
+    for arm, own in zip(classes.arms, scores, strict=True):
+        means, lows, highs = (_over_seeds(own, how) for how in ("mean", "min", "max"))
         series.append(
             Series(
                 label=arm.method,
@@ -76,10 +76,6 @@ def _class_f1(report: Report) -> Chart | None:
     )
 
 
-def _mean_f1(scores: Counts) -> Counts:
-    return _over_seeds(scores, "mean")
-
-
 def _over_seeds(scores: Counts, how: str) -> Counts:
     """Returns the mean, least or greatest of the seeds at which a class has a score; not a number without any."""
     missing = ~np.isfinite(scores)
@@ -93,20 +89,21 @@ def _over_seeds(scores: Counts, how: str) -> Counts:
 
 def _confusion(report: Report) -> Chart | None:
     classes = report.classes
-    if classes is None or len(classes.labels) < 2 or not all(arm.counts for arm in classes.arms):
+    if classes is None or len(classes.labels) < 2 or not all(arm.confusion for arm in classes.arms):
         return None
-    shown = _most_confused(classes)
+    matrices = [arm.mean_counts for arm in classes.arms]
+    shown = _most_confused(matrices[0])
     names = [classes.labels[place] for place in shown]
     rest = [place for place in range(len(classes.labels)) if place not in shown]
     styles = assign_styles(arm.method for arm in report.methods)
     panels = tuple(
-        Panel(arm.method, styles[arm.method], tuple(map(tuple, _merged(arm.mean_counts, shown, rest).tolist())))
-        for arm in classes.arms
+        Panel(arm.method, styles[arm.method], tuple(map(tuple, _merged(matrix, shown, rest).tolist())))
+        for arm, matrix in zip(classes.arms, matrices, strict=True)
     )
-    counts = classes.arms[0].mean_counts.copy()
+    counts = matrices[0].copy()
     np.fill_diagonal(counts, 0.0)
     right, answered = np.unravel_index(int(counts.argmax()), counts.shape)
-    most, of = float(counts[right, answered]), float(classes.arms[0].mean_counts[right].sum())
+    most, of = float(counts[right, answered]), float(matrices[0][right].sum())
     lead = f"Right class against answered class of {_arms([panel.label for panel in panels])}"
     pair = f"{shortened(classes.labels[right])} for {shortened(classes.labels[answered])}"
     message = f"{shortened(panels[0].label)} most often takes {pair}: {most / of:.0%} of them" if most > 0 else ""
@@ -126,12 +123,11 @@ def _confusion(report: Report) -> Chart | None:
     )
 
 
-def _most_confused(classes: ClassReport) -> list[int]:
-    """Returns the classes of the matrix, in order of their numbers."""
-    count = len(classes.labels)
+def _most_confused(counts: Counts) -> list[int]:
+    """Returns the classes of the matrix to show, in order of their numbers."""
+    count = len(counts)
     if count <= CELLS_SHOWN:
         return list(range(count))
-    counts = classes.arms[0].mean_counts
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
     return sorted(np.argsort(-errors, kind="stable")[: CELLS_SHOWN - 1].tolist())
 

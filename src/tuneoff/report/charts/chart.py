@@ -11,9 +11,9 @@ from tuneoff.report import columns
 LABEL_LENGTH = 20
 
 
-def shortened(label: str) -> str:
-    """Returns a label of a length that a chart has room for."""
-    return label if len(label) <= LABEL_LENGTH else f"{label[: LABEL_LENGTH - 1]}…"
+def shortened(label: str, most: int = LABEL_LENGTH) -> str:
+    """Returns a label of at most so many characters, for which a chart has room."""
+    return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 @dataclass(frozen=True)

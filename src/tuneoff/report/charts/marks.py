@@ -18,6 +18,7 @@ WIDTH = 5.5
 MUTED = "#b5b5b5"
 """Colour of what has no label: arms of many, and the line of the front."""
 GRID = "#e4e4e4"
+BASELINE = "#444444"
 LABEL_SIZE, TITLE_SIZE = 9.0, 10.0
 """Points; no text is smaller than the first."""
 LEGEND = 0.22
@@ -115,6 +116,6 @@ def draw_legend(axes: Axes, series: tuple[Series, ...]) -> None:
             clip_on=False,
             transform=figure.transFigure,
         )
-        text = chart_text(each.short)
-        figure.text(x + 0.03, 0.04 / figure.get_figheight(), text, fontsize=LABEL_SIZE, color=text_colour(each))
-        x += 0.07 + text_size(axes, text)[0] / figure.bbox.width
+        text, foot = chart_text(each.short), 0.04 / figure.get_figheight()
+        figure.text(x + 0.03, foot, text, fontsize=LABEL_SIZE, color=text_colour(each))
+        x += 0.07 + text_size(axes, each.short)[0] / figure.bbox.width

@@ -8,6 +8,7 @@ from tuneoff.analysis.curves import LearningCurve
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.report import columns
+from tuneoff.report.charts.chart import shortened
 from tuneoff.report.columns import Column
 from tuneoff.report.schema import Report
 
@@ -108,4 +109,4 @@ def of_search(search: SearchSummary) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LABEL_LENGTH else f"{label[: LABEL_LENGTH - 1]}…"
+    return shortened(label, LABEL_LENGTH)

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
 from tuneoff.report.charts.marks import (
+    BASELINE,
     LABEL_SIZE,
     colour,
     draw_muted,
@@ -30,7 +31,6 @@ LEFT, BOTTOM, RIGHT = 0.13, 0.135, 0.97
 """Sides of the axes, as shares of the figure."""
 NAME_GAP = 26.0
 """Pixels from the right end of the axes to the names of curves."""
-BASELINE = "#444444"
 FROM_START = 0.15
 """A curve whose first step is at most this share of its last begins at step 0."""
 BASELINE_GAP = 2.0

@@ -10,6 +10,7 @@ from matplotlib.transforms import blended_transform_factory
 from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import Chart, Series, shortened
 from tuneoff.report.charts.marks import (
+    BASELINE,
     LABEL_SIZE,
     LEGEND,
     WIDTH,
@@ -30,7 +31,7 @@ def draw_forest(figure: Figure, chart: Chart) -> None:
     axes = _rows(figure, chart, [series.short for series in chart.series], right=0.65)
     low, high = _range(chart)
     axes.set_xlim(low, high)
-    axes.axvline(0, color="#444444", linewidth=1.0)
+    axes.axvline(0, color=BASELINE, linewidth=1.0)
     if chart.margin is not None:
         axes.axvline(chart.margin, color="#009e73", linestyle=(0, (1, 1.5)), linewidth=1.4)
     at_right = axes.get_yaxis_transform()
@@ -56,7 +57,7 @@ def draw_ties(figure: Figure, chart: Chart) -> None:
         axes.plot(
             [x, x],
             [max(rows) + 0.3, min(rows) - 0.3],
-            color="#444444",
+            color=BASELINE,
             linewidth=2.5,
             alpha=0.35,
             transform=across,
@@ -79,7 +80,7 @@ def draw_forecast(figure: Figure, chart: Chart) -> None:
     """Draws how many times too high each figure of each arm was predicted."""
     axes = _rows(figure, chart, [shortened(name) for name in chart.names], right=0.96, legend=True)
     axes.set_xscale("log")
-    axes.axvline(1, color="#444444", linestyle=(0, (5, 3)), linewidth=1.2)
+    axes.axvline(1, color=BASELINE, linestyle=(0, (5, 3)), linewidth=1.2)
     for series in chart.series:
         axes.plot(series.x, series.y, **marker_style(series), markersize=6, linestyle="none")
     ratios = [x for series in chart.series for x in series.x]
@@ -108,11 +109,10 @@ def _rows(figure: Figure, chart: Chart, names: list[str], right: float, legend: 
     height = _TOP + below + _ROW * len(names)
     figure.set_size_inches(WIDTH, height)
     axes = figure.add_axes((0.27, below / height, 0.38, _ROW * len(names) / height))
-    texts = [chart_text(name) for name in names]
-    left = (max(text_size(axes, text)[0] for text in texts) + 18) / figure.bbox.width
+    left = (max(text_size(axes, name)[0] for name in names) + 18) / figure.bbox.width
     axes.set_position((left, below / height, right - left, _ROW * len(names) / height))
     axes.set_ylim(-len(names) + 0.5, 0.5)
-    axes.set_yticks([-float(row) for row in range(len(names))], texts)
+    axes.set_yticks([-float(row) for row in range(len(names))], [chart_text(name) for name in names])
     axes.set_xlabel(chart_text(chart.x.label))
     style_axes(axes)
     axes.grid(False, axis="y")

@@ -10,6 +10,7 @@ from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import Chart, Series
 from tuneoff.report.charts.marks import (
     DPI,
+    GRID,
     LABEL_SIZE,
     WIDTH,
     colour,
@@ -46,7 +47,7 @@ def draw_search(figure: Figure, chart: Chart) -> None:
     score_axes.set_ylabel(chart_text(chart.y.label))
     if chart.y.scale == "log":
         score_axes.set_yscale("log", subs=(1.5, 2, 3, 5, 7))
-        score_axes.grid(True, which="minor", axis="y", color="#e4e4e4", linewidth=0.7)
+        score_axes.grid(True, which="minor", axis="y", color=GRID, linewidth=0.7)
         for axis in (score_axes.yaxis.set_major_formatter, score_axes.yaxis.set_minor_formatter):
             axis(FuncFormatter(lambda value, _: f"{value:g}"))
     score_axes.tick_params(axis="x", labelbottom=False)
