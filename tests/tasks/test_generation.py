@@ -23,7 +23,8 @@ from tuneoff.errors import DataError, UnsupportedModel
 from tuneoff.interfaces import Example, Features, Rows
 from tuneoff.records.record import Prediction
 from tuneoff.tasks._prompts import separator
-from tuneoff.tasks.generation import SOURCES_KEPT, Generation
+from tuneoff.tasks._text_writer import SOURCES_KEPT
+from tuneoff.tasks.generation import Generation
 from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 
 END = 299

@@ -114,6 +114,13 @@ def test_parts_of_speech_are_compared_by_the_accuracy_of_words() -> None:
     assert score(["DET NOUN"], ["DET DET"])["word_accuracy"] == 0.5
 
 
+@pytest.mark.parametrize("tags", [["DET", "NOUN"], ["O", "B-x"]])
+def test_the_metric_that_a_study_names_compares_methods(tags: list[str]) -> None:
+    task = TokenClassification({"primary_metric": "macro_entity_f1"})
+    task.fit({"train": [read(["a", "b"], tags)]})
+    assert task.tested_metric == "macro_entity_f1"
+
+
 def test_tags_that_the_options_do_not_name_are_refused_with_their_row() -> None:
     task = TokenClassification({"labels": ["O", "B-PER"]})
     rows = Rows({"text": [["a", "b"], ["c", "d"]], "tags": [["O", "B-PER"], ["O", "B-LOC"]]}, "rows.jsonl")

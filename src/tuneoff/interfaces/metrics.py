@@ -81,7 +81,8 @@ class MetricDefinition(ABC):
         written: whether it scores generated text, so that it is only there where text was generated.
         caution: what a reader must know of its values, a sentence without its full stop; else empty.
         summary: what it says, in a line; of a metric that a study may add (docs/add-a-metric.md).
-        produces: of such a metric, what a task must produce for it: `class`, `number`, `text`; empty: anything.
+        produces: of such a metric, what a task must produce for it, as `Task.produces` names it (`class`, `text`, …);
+            empty: anything.
         needs: package that it is computed with, where tuneoff works without; else empty.
         extra: what pip installs it by, as `tuneoff[bleu]`.
     """

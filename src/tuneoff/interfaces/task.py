@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -233,8 +233,12 @@ class Task(ABC):
     def count_classes(self, examples: Sequence[Example]) -> dict[str, int]:
         """Counts the examples of each class, once fitted, in order of the classes' numbers; empty for a task without
         classes."""
-        counts = Counter(self.stratum(example) for example in examples)
+        counts = Counter(label for example in examples for label in self.classes_of(example))
         return {label: counts[label] for label in self.labels}
+
+    def classes_of(self, example: Example) -> Iterable[str]:
+        """Returns the classes that an example has, each once."""
+        return (self.stratum(example),)
 
     @abstractmethod
     def view(self, model: nn.Module) -> TaskView:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.interfaces import Outputs
+from tuneoff.tasks._metrics import target_numbers
 
 Array = NDArray[np.float64]
 
@@ -13,10 +14,8 @@ Array = NDArray[np.float64]
 def log_probabilities(outputs: Outputs) -> tuple[Array, NDArray[np.bool_]] | None:
     """Returns the log-probabilities and whether a class is the target, both of shape (examples, classes); None where
     an example lacks a probability of every class."""
-    number = {label: i for i, label in enumerate(outputs.labels)}
-    if not number or not number.keys() >= set(outputs.targets):
+    numbers = target_numbers(outputs)
+    if numbers is None or not outputs.labels:
         return None
-    if {len(scores) for scores in outputs.scores} != {len(number)}:
-        return None
-    targets = np.array([number[target] for target in outputs.targets])
-    return np.array(outputs.scores, dtype=np.float64), np.equal(targets[:, None], np.arange(len(number)))
+    is_target = np.equal(np.array(numbers)[:, None], np.arange(len(outputs.labels)))
+    return np.array(outputs.scores, dtype=np.float64), is_target

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.interfaces import PooledMetric
-from tuneoff.tasks._metrics import class_counts
+from tuneoff.tasks._metrics import class_counts, parts_of_counts
 
 
 def kappa(counts: NDArray[np.float64]) -> Any:
     """Computes kappa from the sums of `class_counts`, shape (sums,) or (many, sums); 0 where chance leaves no room."""
-    parts = counts.reshape(*counts.shape[:-1], 3, -1)
-    correct, true, predicted = (parts[..., i, :] for i in range(3))
+    correct, true, predicted = parts_of_counts(counts)
     total = true.sum(axis=-1)
     by_chance = (true * predicted).sum(axis=-1) / total**2
     room = 1 - by_chance

@@ -6,6 +6,7 @@ Each function is handed the sources by name, `registry.sources()`: sources know 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -68,6 +69,8 @@ def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
     Raises:
         DataError: if one is not there, or two would have one name.
     """
+    if not names:
+        return rows
     missing = next((name for name in names if name not in rows.columns), None)
     if missing is not None:
         raise DataError(
@@ -75,7 +78,7 @@ def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
             hint=f"Its columns: {listed(rows.columns)}.",
         )
     columns = [names.get(name, name) for name in rows.columns]
-    twice = next((name for name in columns if columns.count(name) > 1), None)
+    twice = next((name for name, count in Counter(columns).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"two columns of {rows.origin} would be called {twice!r}", hint="Rename the other one too.")
     classes = {names.get(name, name): labels for name, labels in rows.class_names.items()}

@@ -87,10 +87,15 @@ def speaker_keys(message: Any) -> tuple[str, str] | None:
     return next(((role, content) for role, content in pairs if role in message and content in message), None)
 
 
-def chat_column(rows: Rows) -> tuple[str, Any] | None:
-    """Returns the first column of conversations, and one of its cells."""
+def lower_names(rows: Rows) -> dict[str, str]:
+    """Returns the columns by their names in lower case, without spaces around them."""
+    return {name.lower().strip(): name for name in rows.columns}
+
+
+def chat_column(rows: Rows) -> str | None:
+    """Returns the first column of conversations."""
     cells = ((name, next((v for v in values if v is not None), None)) for name, values in rows.columns.items())
-    return next(((name, value) for name, value in cells if is_chat(value)), None)
+    return next((name for name, value in cells if is_chat(value)), None)
 
 
 def refuse_chat(rows: Rows) -> None:
@@ -101,7 +106,7 @@ def refuse_chat(rows: Rows) -> None:
     """
     chat = chat_column(rows)
     if chat is not None:
-        raise DataError(f"column {chat[0]!r} of {rows.origin} holds chats (lists of messages)", hint=CHAT_HINT)
+        raise DataError(f"column {chat!r} of {rows.origin} holds chats (lists of messages)", hint=CHAT_HINT)
 
 
 def refuse_preferences(rows: Rows) -> None:
@@ -110,8 +115,7 @@ def refuse_preferences(rows: Rows) -> None:
     Raises:
         DataError: if there are such columns; says how to train on one.
     """
-    lower = {name.lower().strip(): name for name in rows.columns}
-    if lower.keys() >= _PREFERENCE_NAMES:
+    if lower_names(rows).keys() >= _PREFERENCE_NAMES:
         raise DataError(
             f"{rows.origin} has chosen and rejected answers: learning from preferences is not supported",
             hint=f"Name the column of the chosen ones to train on these alone; {UNSUPPORTED}",

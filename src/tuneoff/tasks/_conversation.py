@@ -11,7 +11,7 @@ from tuneoff.errors import CannotTrainTogether, UnsupportedModel
 from tuneoff.interfaces import Attached, Batch, Example, Features, MetricDefinition, PooledMetric
 from tuneoff.tasks._metrics import bits_per_byte, nats_and_bytes
 from tuneoff.tasks._packing import packed, refuse_crossing, unpacked
-from tuneoff.tasks._text_writer import TextWriter, WritingOptions
+from tuneoff.tasks._text_writer import TextWriter, WritingOptions, require_end
 from tuneoff.tasks._turns import TurnEncoder, turn_ends
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class Conversation(TextWriter):
         max_length: int,
         demonstrations: Sequence[Example] = (),
     ) -> list[Features]:
-        if tokenizer.eos_token_id is None:
-            raise UnsupportedModel("the model's tokenizer has no end-of-text token, so nothing written would end")
+        require_end(tokenizer)
         encoder = TurnEncoder(
             tokenizer=tokenizer,
             template=self.options.chat_template,

@@ -20,10 +20,16 @@ def right(outputs: Outputs) -> list[float]:
 
 def negative_log_likelihoods(outputs: Outputs) -> list[float] | None:
     """Returns the nats of each example's class; None where an example has no log-probability of every class."""
+    numbers = target_numbers(outputs)
+    return None if numbers is None else [-own[at] for own, at in zip(outputs.scores, numbers, strict=True)]
+
+
+def target_numbers(outputs: Outputs) -> list[int] | None:
+    """Returns the number of each example's class; None where an example has no log-probability of every class."""
     number = {label: i for i, label in enumerate(outputs.labels)}
     if not number.keys() >= set(outputs.targets) or {len(scores) for scores in outputs.scores} != {len(number)}:
         return None
-    return [-scores[number[target]] for scores, target in zip(outputs.scores, outputs.targets, strict=True)]
+    return [number[target] for target in outputs.targets]
 
 
 def class_counts(outputs: Outputs) -> NDArray[np.bool_]:
@@ -44,7 +50,7 @@ def class_counts(outputs: Outputs) -> NDArray[np.bool_]:
 
 def macro_f1(counts: Array) -> Any:
     """Computes macro-F1 from the sums of `class_counts`, shape (sums,) or (many, sums)."""
-    correct, true, predicted = _parts(counts)
+    correct, true, predicted = parts_of_counts(counts)
     scores = 2 * correct / np.maximum(true + predicted, 1)
     return scores.sum(axis=-1) / scores.shape[-1]
 
@@ -68,14 +74,14 @@ def recall(counts: Array) -> Any:
 
 
 def _totals(counts: Array) -> tuple[Array, Array, Array]:
-    right, true, said = (part.sum(axis=-1) for part in _parts(counts))
+    right, true, said = (part.sum(axis=-1) for part in parts_of_counts(counts))
     return right, true, said
 
 
 def matthews_correlation(counts: Array) -> Any:
     """Computes the multi-class Matthews correlation (Gorodkin 2004) from the sums of `class_counts`, shape (sums,) or
     (many, sums)."""
-    correct, true, predicted = _parts(counts)
+    correct, true, predicted = parts_of_counts(counts)
     total = true.sum(axis=-1)
     squares = (total**2 - (own**2).sum(axis=-1) for own in (predicted, true))
     spread = np.prod(np.stack([*squares]), axis=0)
@@ -83,7 +89,7 @@ def matthews_correlation(counts: Array) -> Any:
     return np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
 
 
-def _parts(counts: Array) -> tuple[Array, Array, Array]:
+def parts_of_counts(counts: Array) -> tuple[Array, Array, Array]:
     """Returns how many are right, are of each class and are said to be, each of shape (…, classes)."""
     parts = counts.reshape(*counts.shape[:-1], 3, -1)
     return parts[..., 0, :], parts[..., 1, :], parts[..., 2, :]

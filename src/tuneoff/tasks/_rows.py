@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.interfaces import ColumnRole, Example, Rows, has_lone_surrogate, is_missing
-from tuneoff.tasks._cells import refuse_chat, refuse_pictures, refuse_preferences, require_plain
+from tuneoff.tasks._cells import lower_names, refuse_chat, refuse_pictures, refuse_preferences, require_plain
 
 
 def choose_columns(rows: Rows, options: Any, roles: Sequence[ColumnRole]) -> dict[str, str]:
@@ -41,7 +41,7 @@ def choose_column(rows: Rows, role: str, column: str | None, names: Sequence[str
             f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
             hint=f"Its columns: {listed(rows.columns)}. Set task.{role}.",
         )
-    lower = {name.lower().strip(): name for name in rows.columns}
+    lower = lower_names(rows)
     for name in names:
         if name in lower:
             return lower[name]

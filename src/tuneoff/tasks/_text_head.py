@@ -19,6 +19,7 @@ from tuneoff.interfaces import (
     TaskOptions,
     TaskView,
 )
+from tuneoff.tasks._cells import lower_names
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs, padded_left, shifted
 from tuneoff.tasks._padding import padded
 from tuneoff.tasks._rows import choose_columns
@@ -86,7 +87,7 @@ class TextHead(Task):
         """Returns the two columns of a known pair, where no text is named."""
         if self.options.text is not None or self.options.text_pair is not None:
             return {}
-        lower = {name.lower().strip(): name for name in rows.columns}
+        lower = lower_names(rows)
         pair = next((pair for pair in PAIR_NAMES if set(pair) <= lower.keys()), ())
         return {role.name: lower[name] for role, name in zip((TEXT, TEXT_PAIR), pair, strict=False)}
 

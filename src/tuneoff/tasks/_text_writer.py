@@ -81,6 +81,16 @@ class _Kind:
     positions: int | None = None
 
 
+def require_end(tokenizer: Any) -> None:
+    """Refuses a tokenizer without an end-of-text token.
+
+    Raises:
+        UnsupportedModel: if it has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UnsupportedModel("the model's tokenizer has no end-of-text token, so nothing written would end")
+
+
 def _score_of_text(name: str, title: str) -> MeanMetric:
     return MeanMetric(name=name, direction="higher", title=title, low=0, high=1, written=True)
 
@@ -315,7 +325,7 @@ class TextWriter(Task):
                 loss=float(part.sum()),
                 target_tokens=count,
                 target_bytes=size,
-                source=example.input_text if example.index < SOURCES_KEPT else "",
+                source=example.input_text if example.index < self.sources_kept else "",
             )
             for example, part, count, size in zip(examples, torch.split(losses, counts), counts, sizes, strict=True)
         ]

@@ -51,6 +51,11 @@ class Fitted(NamedTuple):
         """Returns all before the last answer."""
         return [token for piece in self.pieces[:-1] for token in piece.ids]
 
+    @property
+    def length(self) -> int:
+        """Returns the tokens before the last answer."""
+        return sum(len(piece.ids) for piece in self.pieces[:-1])
+
 
 @dataclass
 class TurnEncoder:
@@ -103,7 +108,7 @@ class TurnEncoder:
         learned = answer[: self.target_room] if self.cut_targets else answer
         prompt = self._fit(example, shown, whole, self.prompt_room + extra)
         room = min(self.prompt_room, self.whole_room - len(learned)) + extra
-        fitted = self._fit(example, shown, prompt.pieces, room, len(learned)) if len(prompt.prompt) > room else prompt
+        fitted = self._fit(example, shown, prompt.pieces, room, len(learned)) if prompt.length > room else prompt
         # Solved examples are read and not learned.
         first = 1 + 2 * demonstrations
         head = [token for piece in fitted.pieces[:first] for token in piece.ids]
@@ -118,13 +123,13 @@ class TurnEncoder:
         is_cut = len(learned) < len(answer)
         last = self.tokenizer.decode(learned, skip_special_tokens=True).strip() if is_cut else example.target
         texts = [last, *(words for speaker, words in fitted.example.history if speaker == ASSISTANT)]
-        dropped = sum(len(p.ids) for p in whole[:-1]) - len(prompt.prompt)
+        dropped = Fitted(example, whole).length - prompt.length
         return Features(
             input_ids=head,
             label=0,
             length=len(head) + max(0, dropped),
             target_ids=[token for piece in rest for token in piece.ids],
-            prompt_ids=prompt.prompt if len(prompt.prompt) > len(head) else (),
+            prompt_ids=prompt.prompt if prompt.length > len(head) else (),
             target_length=len(answer),
             unlearned=unlearned,
             target_bytes=sum(len(text.encode()) for text in texts),
@@ -139,30 +144,30 @@ class TurnEncoder:
             DataError: if even without these it is too long.
         """
         fitted = Fitted(example, pieces)
-        if len(fitted.prompt) > room and (shorter := _shortened(example)):
+        if fitted.length > room and (shorter := _shortened(example)):
             # Bisected: to make the pieces of a long conversation takes long, and each has fewer tokens than the last.
             cut = cache(lambda number: Fitted(shorter[number], self.pieces(shorter[number], shown)))
-            number = bisect_left(range(len(shorter)), True, key=lambda number: len(cut(number).prompt) <= room)
+            number = bisect_left(range(len(shorter)), True, key=lambda number: cut(number).length <= room)
             fitted = cut(min(number, len(shorter) - 1))
             example = fitted.example
-        surplus = len(fitted.prompt) - room
+        surplus = fitted.length - room
         while surplus > 0 and example.text:
             offsets = self.tokenizer(example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             starts = [start for start, _ in offsets["offset_mapping"]]
             end = starts[-surplus] if surplus < len(starts) else 0
             example = replace(example, text=example.text[: min(end, len(example.text) - 1)])
             fitted = Fitted(example, self.pieces(example, shown))
-            surplus = len(fitted.prompt) - room
+            surplus = fitted.length - room
         if surplus > 0 and answer:
             raise DataError(
-                f"{example.place}: the answer's {answer} tokens and the {len(fitted.prompt)} of the conversation "
+                f"{example.place}: the answer's {answer} tokens and the {fitted.length} of the conversation "
                 f"without its last question are more than the {room + answer} that it has room for",
                 hint="Set protocol.max_length or task.max_target_length to more, task.long_targets to cut, or shorten "
                 "the answer.",
             )
         if surplus > 0:
             raise DataError(
-                f"{example.place}: the conversation takes {len(fitted.prompt)} tokens without its last question and "
+                f"{example.place}: the conversation takes {fitted.length} tokens without its last question and "
                 f"the turns before; there is room for {room}",
                 hint="Set protocol.max_length to more, or shorten the system's message.",
             )

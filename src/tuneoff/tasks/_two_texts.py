@@ -45,13 +45,16 @@ def separates(tokenizer: Any) -> bool:
     return any(token != tokenizer.bos_token_id for token in between)
 
 
-def encode_texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Iterator[Encoded]:
+def encode_texts(
+    examples: Sequence[Example], tokenizer: Any, max_length: int, *, offsets: bool = False
+) -> Iterator[Encoded]:
     """Yields the tokens of each example. Of two texts that are too long together, the longer loses its end first.
 
     Args:
         examples: each with one text, or each with two.
         tokenizer: the model's.
         max_length: tokens that there is room for, the tokenizer's special tokens included.
+        offsets: tell also which characters each token stands for, of one text.
 
     Raises:
         DataError: where `max_length` leaves no room for a text.
@@ -80,8 +83,8 @@ def encode_texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -
             len(encoding.ids) + sum(len(rest.ids) - special for rest in encoding.overflowing)
             for encoding in encoded.encodings
         ]
-    offsets = [() if pairs else _offsets(encoding) for encoding in encoded.encodings]
-    for ids, numbers, length, places in zip(encoded["input_ids"], segments, lengths, offsets, strict=True):
+    for ids, numbers, length, encoding in zip(encoded["input_ids"], segments, lengths, encoded.encodings, strict=True):
+        places = _offsets(encoding) if offsets and not pairs else ()
         yield Encoded(list(ids) or filler, numbers if any(numbers) else (), length, places)
 
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from tuneoff.errors import DataError, did_you_mean, listed
+from tuneoff.errors import DataError, listed
 from tuneoff.interfaces import ColumnRole, Example, Finding, Rows, TaskOptions, has_lone_surrogate
 from tuneoff.tasks._cells import UNSUPPORTED, chat_column, is_chat, speaker_keys
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
-from tuneoff.tasks._rows import require_cells, require_columns
+from tuneoff.tasks._rows import choose_column, require_cells, require_columns
 from tuneoff.tasks._turns import ASSISTANT, SYSTEM, USER, Turn
 
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns")
@@ -51,13 +51,8 @@ class Chat(Conversation):
         self._trailing: dict[str, int] = {}
 
     def columns(self, rows: Rows) -> dict[str, str]:
-        named = {role: name for role in ("messages", "answer") if (name := getattr(self.options, role)) is not None}
-        for role, name in named.items():
-            if name not in rows.columns:
-                raise DataError(
-                    f"{rows.origin} has no column {name!r}{did_you_mean(name, rows.columns)}",
-                    hint=f"Its columns: {listed(rows.columns)}. Set task.{role}.",
-                )
+        given = {role: name for role in ("messages", "answer") if (name := getattr(self.options, role)) is not None}
+        named = {role: choose_column(rows, role, name, ()) for role, name in given.items()}
         if "messages" not in named:
             found = chat_column(rows)
             if found is None:
@@ -65,7 +60,7 @@ class Chat(Conversation):
                     f"no column of {rows.origin} holds conversations (lists of messages)",
                     hint=f"Set task.messages to one of: {listed(rows.columns)}.",
                 )
-            named = {"messages": found[0], **named}
+            named = {"messages": found, **named}
         return named
 
     def recognise(self, rows: Rows) -> dict[str, Any]:
@@ -125,7 +120,9 @@ def _turns(cell: Any, rows: Rows, index: int, column: str) -> list[Turn]:
         )
     turns = []
     for message in cell:
-        role, content = speaker_keys(message) or ("role", "content")
+        keys = speaker_keys(message)
+        assert keys is not None  # it is a chat
+        role, content = keys
         speaker = SPEAKERS.get(str(message[role]).lower(), str(message[role]).lower())
         if speaker not in (SYSTEM, USER, ASSISTANT) or message.get("tool_calls"):
             raise DataError(f"{where} holds a message of {speaker!r} or a call of a tool", hint=UNSUPPORTED)

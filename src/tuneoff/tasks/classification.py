@@ -204,7 +204,7 @@ class Classification(TextHead):
         if self._likelihood is not None:
             self._likelihood.named(self.labels)
         hint = "A class without training rows cannot be learned: correct the label or remove the rows."
-        refuse_unseen(splits, train, lambda example: (example.target,), hint)
+        refuse_unseen(splits, train, self.classes_of, hint)
         counts = Counter(example.target for examples in splits.values() for example in examples)
         self._findings = note_labels(counts, sum(self._spaced.values()))
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from tuneoff.errors import DataError, UnsupportedModel, did_you_mean, listed
+from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.interfaces import ColumnRole, Example, Features, Rows, TaskOptions
 from tuneoff.tasks._prompts import SEPARATOR, PairEncoder, Template, plain_prompt
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns
-from tuneoff.tasks._text_writer import SOURCES_KEPT as SOURCES_KEPT
-from tuneoff.tasks._text_writer import TextWriter, WritingOptions
+from tuneoff.tasks._text_writer import TextWriter, WritingOptions, require_end
 from tuneoff.tasks._writing import plain_writing
 
 if TYPE_CHECKING:
@@ -124,8 +123,7 @@ class Generation(TextWriter):
         max_length: int,
         demonstrations: Sequence[Example] = (),
     ) -> list[Features]:
-        if tokenizer.eos_token_id is None:
-            raise UnsupportedModel("the model's tokenizer has no end-of-text token, so nothing written would end")
+        require_end(tokenizer)
         self._stop = SEPARATOR if demonstrations else None
         encoder = PairEncoder(
             template=self.template,

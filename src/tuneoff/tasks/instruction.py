@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tuneoff.errors import DataError
 from tuneoff.interfaces import ColumnRole, Example, Rows, TaskOptions, is_missing
-from tuneoff.tasks._cells import require_plain
+from tuneoff.tasks._cells import lower_names, require_plain
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns, require_unicode
 
@@ -49,7 +49,7 @@ class Instruction(Conversation):
 
     def columns_by_name(self, rows: Rows) -> dict[str, str]:
         """Returns the column of inputs, where one is called so and none is named."""
-        lower = {name.lower().strip(): name for name in rows.columns}
+        lower = lower_names(rows)
         return {"input": lower["input"]} if self.options.input is None and "input" in lower else {}
 
     def recognise(self, rows: Rows) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ from tuneoff.interfaces import (
     read_labels,
     write_labels,
 )
+from tuneoff.tasks._cells import lower_names
 from tuneoff.tasks._label_sets import (
     best_threshold,
     binary_losses,
@@ -180,7 +181,7 @@ class MultiLabel(TextHead):
         if self.options.label is not None:
             column = choose_column(rows, "label", self._flags[0] if self._flags else self.options.label, ())
             return {"label": self.options.label} if self._flags or holds_labels(rows.columns[column]) else {}
-        lower = {name.lower().strip(): name for name in rows.columns}
+        lower = lower_names(rows)
         named = next((lower[name] for name in (*LABEL_NAMES, *CLASS_NAMES) if name in lower), None)
         if named is not None:
             return {"label": named} if holds_labels(rows.columns[named]) else {}
@@ -272,7 +273,7 @@ class MultiLabel(TextHead):
             names = sorted(train, key=lambda label: (order.get(label, len(order)), sort_key(label)))
             self._labels = {label: number for number, label in enumerate(names)}
         hint = "A label without training rows cannot be learned: correct it, or take it out of the rows."
-        refuse_unseen(splits, train, lambda example: read_labels(example.target), hint)
+        refuse_unseen(splits, train, self.classes_of, hint)
         self._check_thresholds()
         self._rows = Counter(label for labels in sets.values() for row in labels for label in row)
 
@@ -288,8 +289,7 @@ class MultiLabel(TextHead):
             )
 
     def refit(self, train: Sequence[Example]) -> None:
-        learned = {label for example in train for label in read_labels(example.target)}
-        self._unlearned = [label for label in self._labels if label not in learned]
+        self._unlearned = [label for label, count in self.count_classes(train).items() if not count]
 
     def findings(self) -> tuple[Finding, ...]:
         found = list(note_labels(self._rows, 0))
@@ -305,9 +305,8 @@ class MultiLabel(TextHead):
         """Returns the row's rarest label, so that rare ones come into every split."""
         return min(read_labels(example.target), key=lambda label: (self._rows[label], label), default="")
 
-    def count_classes(self, examples: Sequence[Example]) -> dict[str, int]:
-        counts = Counter(label for example in examples for label in read_labels(example.target))
-        return {label: counts[label] for label in self.labels}
+    def classes_of(self, example: Example) -> Iterable[str]:
+        return read_labels(example.target)
 
     # --- the model
 

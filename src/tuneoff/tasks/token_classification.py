@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -27,6 +27,7 @@ from tuneoff.interfaces import (
     split_tag,
     write_tags,
 )
+from tuneoff.tasks._cells import lower_names
 from tuneoff.tasks._inputs import added_modules, is_causal, model_inputs
 from tuneoff.tasks._labels import distinct, head_labels, kept_text
 from tuneoff.tasks._metrics import macro_f1, micro_f1, precision, recall
@@ -143,8 +144,9 @@ class TokenClassification(Task):
 
     @property
     def tested_metric(self) -> str:
-        """Returns the accuracy of words where tags tell of no entities, as parts of speech."""
-        return self.primary_metric if not self._labels or OUTSIDE in self._labels else "word_accuracy"
+        """Returns the study's own, or the accuracy of words where tags tell of no entities, as parts of speech."""
+        tells_none = bool(self._labels) and OUTSIDE not in self._labels and self.options.primary_metric is None
+        return "word_accuracy" if tells_none else self.main_metric
 
     # --- rows -> examples
 
@@ -154,11 +156,11 @@ class TokenClassification(Task):
     def recognise(self, rows: Rows) -> dict[str, Any]:
         options = {"text": self.options.text, "tags": self.options.tags}
         given = {role: column for role, column in options.items() if column is not None}
-        lower = {name.lower().strip(): name for name in rows.columns}
-        for role, names in (("text", WORD_NAMES), ("tags", TAG_NAMES)):
-            if role not in given:
-                own = [lower[name] for name in names if name in lower and lower[name] not in given.values()]
-                given[role] = next(iter(own), "")
+        lower = lower_names(rows)
+        for role in self.roles:
+            if role.name not in given:
+                own = (lower[name] for name in role.guesses if name in lower and lower[name] not in given.values())
+                given[role.name] = next(own, "")
         if not given["text"] or not given["tags"]:
             return {}
         columns = choose_columns(rows, self.options.model_copy(update=given), self.roles)
@@ -222,8 +224,7 @@ class TokenClassification(Task):
                 )
 
     def refit(self, train: Sequence[Example]) -> None:
-        learned = {tag for example in train for tag in example.target.split()}
-        self._unlearned = [tag for tag in self._labels if tag not in learned]
+        self._unlearned = [tag for tag, count in self.count_classes(train).items() if not count]
 
     def findings(self) -> tuple[Finding, ...]:
         found = []
@@ -239,9 +240,8 @@ class TokenClassification(Task):
         """Returns the row's rarest kind of entity, so that rare ones come into every split."""
         return min(_kinds(example), key=lambda kind: (self._rows[kind], kind), default="")
 
-    def count_classes(self, examples: Sequence[Example]) -> dict[str, int]:
-        counts = Counter(tag for example in examples for tag in set(example.target.split()))
-        return {label: counts[label] for label in self.labels}
+    def classes_of(self, example: Example) -> Iterable[str]:
+        return set(example.target.split())
 
     # --- the model
 
@@ -273,7 +273,7 @@ class TokenClassification(Task):
         if not examples:
             return []
         features = []
-        for example, encoded in zip(examples, encode_texts(examples, tokenizer, max_length), strict=True):
+        for example, encoded in zip(examples, encode_texts(examples, tokenizer, max_length, offsets=True), strict=True):
             words: list[int] = []
             # Tokens that the tokenizer adds stand for no characters.
             tokens = [i for i, (first, last) in enumerate(encoded.offsets) if first < last]
