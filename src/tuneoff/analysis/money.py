@@ -9,7 +9,7 @@ from tuneoff.records.record import Money, TrialRecord
 NO_PRICES = "the study has no `prices`"
 PREDICTIONS = 1000
 """Predictions whose price is told."""
-_SECONDS = 3600.0
+HOUR_SECONDS = 3600.0
 
 
 def price(
@@ -80,7 +80,7 @@ def _money(record: TrialRecord, prices: PricesSpec) -> tuple[Money, dict[str, st
     if not pace:
         missing["predictions"] = why_missing(record, "inference.batched_examples_per_second")
     money = Money(
-        trial=None if seconds is None else hour * seconds / _SECONDS,
-        predictions=(hour if is_of_all else one_device) * PREDICTIONS / pace / _SECONDS if pace else None,
+        trial=None if seconds is None else hour * seconds / HOUR_SECONDS,
+        predictions=(hour if is_of_all else one_device) * PREDICTIONS / pace / HOUR_SECONDS if pace else None,
     )
     return money, missing

@@ -268,8 +268,8 @@ def _contents(first: TrialRecord, second: TrialRecord) -> list[tuple[str, object
     def rows(record: TrialRecord) -> object:
         if record.data is None:
             return None
-        same = record.data.splits if record.spec.protocol.splits == "fixed" else ("test",)
-        return {name: record.data.splits[name].fingerprint for name in same if name in record.data.splits}
+        shares = record.spec.protocol.shares
+        return {name: split.fingerprint for name, split in record.data.splits.items() if shares(name)}
 
     def weights(record: TrialRecord) -> object:
         return record.model.checksum if record.model else None

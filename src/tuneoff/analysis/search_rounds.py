@@ -341,11 +341,11 @@ class _Recorded(Search):
     """
 
     def __init__(self, study: StudySpec, store: StudyStore, fingerprints: Mapping[str, str] | None = None) -> None:
-        specs = Search(study, {}, store)._folder_specs()
-        if fingerprints is None:
-            fingerprints = (specs[-1].fingerprints or {}) if specs else {}
-        super().__init__(study, fingerprints, store)
-        self._specs = [spec for spec in specs if (spec.fingerprints or {}) == fingerprints]
+        super().__init__(study, fingerprints or {}, store)
+        specs = self._folder_specs()
+        if fingerprints is None and specs:
+            self.fingerprints = specs[-1].fingerprints or {}
+        self._specs = [spec for spec in specs if (spec.fingerprints or {}) == self.fingerprints]
 
     def _over_by_other_rules(self) -> Search | None:
         return None
@@ -480,8 +480,12 @@ def _rules(trial: TrialSpec) -> str:
 
 def whole_seconds(records: Sequence[TrialRecord]) -> float | None:
     """Sums the seconds of whole trials; None where one has no time of its own, as of those that trained together."""
-    seconds = [record.timing.total_seconds for record in records]
-    return None if None in seconds else math.fsum(each for each in seconds if each is not None)
+    return whole_sum([record.timing.total_seconds for record in records])
+
+
+def whole_sum(figures: Sequence[float | None]) -> float | None:
+    """Sums figures; None where one is not known."""
+    return None if None in figures else math.fsum(figure for figure in figures if figure is not None)
 
 
 def _why_hopeless(records: list[TrialRecord]) -> str:

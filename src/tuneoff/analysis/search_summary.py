@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.search_rounds import arm_data, whole_seconds
+from tuneoff.analysis.search_rounds import arm_data, whole_seconds, whole_sum
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.config.base import Frozen
 from tuneoff.config.protocol import Prune, Sampler, SearchSpec
@@ -176,7 +176,7 @@ def summarise_search(results: Results) -> SearchSummary | None:
         complete=search["complete"],
         equal=search["equal"],
         **{key: sum(getattr(arm, key) for arm in arms) for key in _SUMS},
-        **{key: _whole_sum([getattr(arm, key) for arm in arms]) for key in _WHOLE_SUMS},
+        **{key: whole_sum([getattr(arm, key) for arm in arms]) for key in _WHOLE_SUMS},
         money_reason="; ".join(dict.fromkeys(arm.money_reason for arm in arms if arm.money is None)),
         arms=tuple(arms),
         not_searched=tuple(arm.label for arm in results.arms if arm.trains and not found[arm.label]),
@@ -197,7 +197,7 @@ def _arm(arm: Arm, seed: int | None, result: dict[str, Any], sign: float, settin
     reference = best if len(first) == len(tried) else _best(first, sign)
     spread = spread_count(settings.trials if seed is None else settings.of_seed(seed).trials, settings.sampler)
     drop, reason = _median_drop(first[:spread], reference, sign)
-    seconds = _whole_sum([trial.total_seconds for trial in tried])
+    seconds = whole_sum([trial.total_seconds for trial in tried])
     money, money_reason = _money(arm, tried, seconds)
     return SearchedArm(
         method=arm.label,
@@ -232,18 +232,12 @@ def _money(arm: Arm, tried: Sequence[SearchTrial], seconds: float | None) -> tup
         untimed = sum(trial.total_seconds is None for trial in tried)
         return None, f"{untimed} of {len(tried)} search trials of {arm.label} have no time of their own"
     if not prices:
-        reasons = [why for record in arm.completed if (why := record.missing.get("money.trial"))]
-        return None, reasons[
-            0
-        ] if reasons else f"no final trial of {arm.label} has completed, whose price it would have"
+        unpriced = f"no final trial of {arm.label} has completed, whose price it would have"
+        reasons = (why for record in arm.completed if (why := record.missing.get("money.trial")))
+        return None, next(reasons, unpriced)
     if max(prices) - min(prices) > 1e-9 * max(prices):
         return None, f"final trials of {arm.label} ran on devices of different prices"
     return prices[0] * seconds, ""
-
-
-def _whole_sum(figures: Sequence[float | None]) -> float | None:
-    """Sums figures; None where one is not known."""
-    return None if None in figures else sum(figure for figure in figures if figure is not None)
 
 
 def spread_count(trials: int, sampler: Sampler) -> int:

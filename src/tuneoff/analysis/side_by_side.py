@@ -70,7 +70,8 @@ def join(folders: Sequence[Path]) -> Joined:
     first, *others = studies
     for name in others:
         _refuse_different(first, studies[first], name, studies[name])
-    if not _priced_alike(studies):
+    is_priced_alike = _priced_alike(studies)
+    if not is_priced_alike:
         studies = {name: _without_money(results) for name, results in studies.items()}
     shared = Counter(arm.label for results in studies.values() for arm in results.arms)
     arms: list[tuple[Arm, str]] = []
@@ -85,7 +86,7 @@ def join(folders: Sequence[Path]) -> Joined:
             "methods": {label: arm for results in studies.values() for label, arm in results.study.methods.items()},
             "protocol": first_study.protocol.model_copy(update={"seeds": tuple(seeds)}),
             "published": None,
-            "prices": first_study.prices if _priced_alike(studies) else None,
+            "prices": first_study.prices if is_priced_alike else None,
         }
     )
     store = JoinedStore({name: results.store for name, results in studies.items()})
@@ -213,11 +214,10 @@ def _without_search(study: StudySpec) -> StudySpec:
 def _fingerprints(results: Results, shared_seeds: Collection[int]) -> dict[str, set[str]]:
     """Maps each split to the fingerprints that completed trials saw; of rows that are drawn per seed, at the seeds that
     both studies have."""
-    drawn = results.study.protocol.splits == "per_seed"
     fingerprints: dict[str, set[str]] = {}
     for record in results.completed:
         for name, split in (record.data.splits if record.data else {}).items():
-            if name == "test" or not drawn or record.spec.seed in shared_seeds:
+            if results.study.protocol.shares(name) or record.spec.seed in shared_seeds:
                 fingerprints.setdefault(name, set()).add(split.fingerprint)
     return fingerprints
 

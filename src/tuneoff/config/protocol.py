@@ -215,6 +215,10 @@ class Protocol(Frozen):
         None, description="equal search of every arm's learning rate and options; null: none"
     )
 
+    def shares(self, split: str) -> bool:
+        """Returns whether all seeds have the same rows of a split, as they always have of test."""
+        return self.splits == "fixed" or split == "test"
+
     @model_validator(mode="before")
     @classmethod
     def _from_race(cls, value: Any) -> Any:

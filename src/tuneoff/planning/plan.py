@@ -24,6 +24,17 @@ Searched: TypeAlias = Any
 """What a search chooses for: an arm's label or, where every final seed is searched by itself, (label, seed). No union,
 because a mapping of labels is none of labels and pairs to a type checker."""
 
+# Keys that were added later, with what was done before: at these values they are no part of ids and folder names.
+_PROTOCOL_BEFORE = {"gradient_checkpointing": False, "batching": "random", "frozen_dropout": True, "splits": "fixed"}
+_SEARCH_BEFORE = {"prune": "none", "per_seed": False}
+_SOURCE_BEFORE: dict[str, Any] = {"more": [], "rename": {}}
+_TASK_OPTIONS_BEFORE: dict[str, Any] = {
+    "missing": "refuse",
+    "text_pair": None,
+    "group": None,
+    "metrics": [],
+    "primary_metric": None,
+}
 
 Found = TypeVar("Found")
 
@@ -154,7 +165,9 @@ def trial_id(trial: TrialSpec) -> str:
         "model": trial.model.model_dump(mode="json"),
         "task": _task_content(trial.task),
         # A trial is the same whatever chose it or gave it its seed, so `search` and `race` are no part of its content.
-        "protocol": _without_later_keys(trial.protocol.model_dump(mode="json", exclude={"search", "race"})),
+        "protocol": _without_later_keys(
+            trial.protocol.model_dump(mode="json", exclude={"search", "race"}), _PROTOCOL_BEFORE
+        ),
         "method": trial.method,
         "options": trial.options,
         "learning_rate": trial.learning_rate,
@@ -205,22 +218,17 @@ def _spread(devices: int, shard: bool) -> dict[str, Any]:
     return {**({"devices": devices} if devices > 1 else {}), **({"shard": True} if shard else {})}
 
 
-def _without_later_keys(protocol: dict[str, Any]) -> dict[str, Any]:
-    """Returns a protocol without keys that were added later and say what was done before, so that ids and folders stay
-    as they were."""
-    before = {"gradient_checkpointing": False, "batching": "random", "frozen_dropout": True, "splits": "fixed"}
-    return {key: value for key, value in protocol.items() if key not in before or value != before[key]}
+def _without_later_keys(content: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns content without keys that were added later and say what was done before, so that ids and folders stay as
+    they were."""
+    return {key: value for key, value in content.items() if key not in before or value != before[key]}
 
 
 def _task_content(task: TaskSpec) -> dict[str, Any]:
-    """Returns a task as part of a trial's content: keys of sources that were added later and say nothing are left out,
-    so that ids stay as they were."""
+    """Returns a task as part of a trial's content."""
     content: dict[str, Any] = task.model_dump(mode="json")
-    for source in content["data"].values():
-        for key in ("more", "rename") if source is not None else ():
-            if not source[key]:
-                del source[key]
-    return content
+    sources = {role: source and _without_later_keys(source, _SOURCE_BEFORE) for role, source in content["data"].items()}
+    return {**content, "data": sources}
 
 
 def _refuse_devices(study: StudySpec) -> None:
@@ -277,28 +285,18 @@ def task_options(study: StudySpec) -> dict[str, Any]:
     """Returns the task's options with defaults filled in."""
     task = registry.tasks()[study.task.name]
     options = _filled_in(task.Options, study.task.options, f"task {study.task.name}")
-    # These were added later: without them trials and folders keep their ids.
-    before: dict[str, Any] = {
-        "missing": "refuse",
-        "text_pair": None,
-        "group": None,
-        "metrics": [],
-        "primary_metric": None,
-    }
-    return {key: value for key, value in options.items() if key not in before or value != before[key]}
+    return _without_later_keys(options, _TASK_OPTIONS_BEFORE)
 
 
 def question(study: StudySpec) -> dict[str, Any]:
     """Returns what a study asks, apart from which methods, how many seeds and how many search trials. Studies with
     equal questions may share a folder and a table."""
     protocol = study.protocol.model_dump(mode="json", exclude={"seeds": True, "race": True, "search": {"trials"}})
-    protocol = _without_later_keys(protocol)
+    protocol = _without_later_keys(protocol, _PROTOCOL_BEFORE)
     if study.protocol.search is None:
         del protocol["search"]
     else:
-        # These keys were added later: without them folders keep their names.
-        later = {"prune": "none", "per_seed": False}
-        protocol["search"] = {k: v for k, v in protocol["search"].items() if k not in later or v != later[k]}
+        protocol["search"] = _without_later_keys(protocol["search"], _SEARCH_BEFORE)
     return {
         "model": study.model.model_dump(mode="json"),
         "task": {**_task_content(study.task), "options": task_options(study)},

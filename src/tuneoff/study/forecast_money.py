@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tuneoff.analysis.money import NO_PRICES, PREDICTIONS, names_of, price, unknown_device
+from tuneoff.analysis.money import HOUR_SECONDS, NO_PRICES, PREDICTIONS, names_of, price, unknown_device
 from tuneoff.config.spec import PricesSpec
 from tuneoff.records.forecast import ArmForecast, StudyForecast
 
-_SECONDS = 3600.0
 _FIGURES = ("money", "search_money", "prediction_money")
 
 
@@ -41,7 +40,7 @@ def with_money(
         if hour is None or seconds is None:
             unknown.append(label)
         else:
-            total += hour * seconds / _SECONDS
+            total += hour * seconds / HOUR_SECONDS
     missing = {**forecast.missing, "money": f"not known of {', '.join(unknown)}"} if unknown else forecast.missing
     return forecast.model_copy(
         update={
@@ -70,13 +69,13 @@ def _priced(arm: ArmForecast, prices: PricesSpec | None, devices: int, search_se
     predictions = None
     if test_seconds is not None and arm.test_examples:
         # As many devices as the trial has share its test.
-        predictions = hour * test_seconds * PREDICTIONS / arm.test_examples / _SECONDS
+        predictions = hour * test_seconds * PREDICTIONS / arm.test_examples / HOUR_SECONDS
     else:
         missing["prediction_money"] = "the time of the test is not known"
     return arm.model_copy(
         update={
-            "money": None if seconds is None else hour * seconds / _SECONDS,
-            "search_money": None if "search_money" in missing else hour * search_seconds / _SECONDS,
+            "money": None if seconds is None else hour * seconds / HOUR_SECONDS,
+            "search_money": None if "search_money" in missing else hour * search_seconds / HOUR_SECONDS,
             "prediction_money": predictions,
             "missing": {**arm.missing, **missing},
         }

@@ -80,8 +80,7 @@ def _contents(study: StudySpec, data: dict[str, Any] | None, files: ModelFiles |
     drawn per seed, the test rows."""
     contents = {}
     if data is not None:
-        same = data["splits"] if study.protocol.splits == "fixed" else ("test",)
-        contents = {name: data["splits"][name]["fingerprint"] for name in same}
+        contents = {name: split["fingerprint"] for name, split in data["splits"].items() if study.protocol.shares(name)}
         contents |= {commit_of_rows(role): commit for role, commit in data["commits"].items()}
     if files is not None and files.commit is not None:
         contents["model"] = files.commit
