@@ -3,6 +3,7 @@
     sample.py     Sample: what one method scored, seeds × test examples
     crossed.py    the error of a mean over seeds and examples: intervals and tests
     two_errors.py  the sum of those two errors: its tail, and many intervals at once
+    all_pairs.py  the differences of all pairs, measured together
     moderated.py  what all pairs tell together of how much seeds differ
     multiple.py   Holm's correction, and groups of methods that cannot be told apart
     ranking.py    who is the best where methods have different seeds
@@ -11,6 +12,8 @@
     pairs.py      two methods' difference: interval, test, seeds that would settle it
     sequential.py p-values that hold over several looks, while seeds are added
     racing.py     which methods need more seeds, look by look
+    power.py      the smallest difference that a study finds
+    proportions.py  shares of one test set that are known by their count alone
     equivalence.py  whether a method is shown to be as good as another, within a margin
     verdict.py    Verdict: all of it for a study
 
@@ -22,7 +25,7 @@ from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, Interval, est
 from tuneoff.analysis.statistics.joint import best_probabilities, draw_means
 from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
 from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Pair
-from tuneoff.analysis.statistics.racing import Race, RaceLook, replay
+from tuneoff.analysis.statistics.racing import Race, replay
 from tuneoff.analysis.statistics.ranking import Ranking, rank
 from tuneoff.analysis.statistics.sample import Sample
 from tuneoff.analysis.statistics.sequential import Looks
@@ -37,7 +40,6 @@ __all__ = [
     "Looks",
     "Pair",
     "Race",
-    "RaceLook",
     "Ranking",
     "Sample",
     "Verdict",

@@ -74,6 +74,8 @@ def _measure_together(samples: Sequence[Sample], direction: Direction) -> dict[t
     wins = ((gains > 0) + 0.5 * (gains == 0)).mean(axis=2)
     effects = _effects(scores)
     measured: dict[tuple[int, int], Measured] = {}
+    if effects is not None:
+        fine &= np.isfinite(effects)
     for first, second in np.argwhere(np.triu(fine, 1)).tolist():
         one, other, mean = samples[first], samples[second], float(means[first, second])
         parts = Components(
@@ -103,8 +105,7 @@ def _measure_together(samples: Sequence[Sample], direction: Direction) -> dict[t
             reason="",
             groups=one.groups,
         )
-        if effects is None or np.isfinite(effects[first, second]):
-            measured[first, second] = pair, parts
+        measured[first, second] = pair, parts
     return measured
 
 

@@ -189,12 +189,8 @@ class Sample:
             scores[:] = scores[0]
         if first.contributions is None or second.contributions is None:
             return Sample(label, first.seeds, scores, None, None, pool_share=pool_share)
-        sizes = [
-            (one.contributions.shape, one.examples, one.groups)
-            for one in (first, second)
-            if one.contributions is not None
-        ]
-        if sizes[0] != sizes[1]:
+        shapes_differ = first.contributions.shape != second.contributions.shape
+        if shapes_differ or (first.examples, first.groups) != (second.examples, second.groups):
             raise ValueError(f"{self.label} and {other.label} were tested on different examples")
         differences = first.contributions - second.contributions
         return Sample(label, first.seeds, scores, differences, first.examples, first.groups, pool_share)
