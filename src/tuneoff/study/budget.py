@@ -15,13 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tuneoff import registry
-from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.results import Asked, gather
-from tuneoff.analysis.statistics import Looks
-from tuneoff.analysis.statistics.crossed import Components
-from tuneoff.analysis.statistics.power import prior_components, smallest_difference
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Listener, Progress
@@ -34,6 +30,9 @@ from tuneoff.search.halving import rungs
 from tuneoff.search.racing import looks
 from tuneoff.store import StudyStore
 from tuneoff.study.forecast_planner import ToCome
+
+if TYPE_CHECKING:
+    from tuneoff.analysis.statistics.crossed import Components
 
 KEPT = 0.1
 """Share of a budget that is not planned: for what forecasts miss, and for the report."""
@@ -120,13 +119,14 @@ def allot(
     asked = search.trials if search is not None else 0
     usable = seconds * (1 - KEPT) - spent
     for trials in range(asked, min(asked, max(LEAST_SEARCH, begun)) - 1, -1):
-        candidate = _with_trials(study, trials)
+        candidate = with_trials(study, trials)
         coming = to_come(candidate)
-        looked = [_seconds(_until(coming, study, count), arms) for count in counts]
-        if not coming.final and not coming.search:
+        if not coming.labels:
             return Allotment(candidate, seconds, spent, arms, asked, trials, 0.0, counts[-1])
+        until_look = [_until(coming, study, count) for count in counts]
+        looked = [_seconds(each, arms) for each in until_look]
         # Of a study that goes on, looks that it has had take nothing more.
-        lacking = (needed for count, needed in zip(counts, looked, strict=True) if _until(coming, study, count).final)
+        lacking = (needed for each, needed in zip(until_look, looked, strict=True) if each.final)
         first = next(lacking, looked[-1])
         if first <= usable:
             seeds = max(count for count, needed in zip(counts, looked, strict=True) if needed <= usable)
@@ -147,12 +147,16 @@ def with_prospect(
         trials: the final trials of the study.
         test_rows: number of test rows, where it is known.
     """
+    # Statistics take a while to import, and most plans need none.
+    from tuneoff.analysis.statistics import Looks
+    from tuneoff.analysis.statistics.power import prior_components, smallest_difference
+
     study = allotment.study
     race = study.protocol.race
     assert race is not None
     counts = looks(race)
     at_looks, look = Looks(study.protocol.seeds, counts, {}), counts.index(allotment.seeds) + 1
-    task = registry.tasks()[study.task.name](study.task.options)
+    task = registry.create_task(study.task)
     seen = _seen(store, study, trials) if store.is_there else None
     if seen is not None:
         by, parts = f"by the spread of {seen.seeds} seeds so far", seen.with_seeds(allotment.seeds)
@@ -172,12 +176,16 @@ def _has_prior(study: StudySpec, task: Task) -> bool:
 
 
 def _seen(store: StudyStore, study: StudySpec, trials: Sequence[TrialSpec]) -> Components | None:
+    from tuneoff.analysis.outcomes import Outcomes
+    from tuneoff.analysis.results import Asked, gather
+
     results = gather(store, Asked(study, trials))
     outcomes = Outcomes(results)
     return outcomes.typical_error(results.primary) if results.primary else None
 
 
-def _with_trials(study: StudySpec, trials: int) -> StudySpec:
+def with_trials(study: StudySpec, trials: int) -> StudySpec:
+    """Returns a study whose search, if it has one, has so many trials of every arm."""
     search = study.protocol.search
     if search is None:
         return study
@@ -198,7 +206,7 @@ def _seconds(coming: ToCome, arms: Mapping[str, ArmForecast]) -> float:
     """
     if not coming.labels:
         return 0.0
-    total = coming.total(arms)
+    total = coming.times(arms)
     if total.total_seconds is None:
         reason = total.missing["total_seconds"]
         raise StudyError(

@@ -112,7 +112,7 @@ class ToCome:
             if trial.label in arms:
                 search_seconds[trial.label] += arms[trial.label].search_trial_seconds(share)
         return with_money(
-            self._sum(arms, memory_limit_bytes),
+            self.times(arms, memory_limit_bytes),
             self.prices,
             {trial.label: trial.devices for trial in (*self.final, *self.search)},
             search_seconds,
@@ -124,13 +124,13 @@ class ToCome:
         timed = sum(trial.times_inference for trial in self.final)
         return recorded_seconds(arm, timed, len(self.final) - timed, self.search_shares)
 
-    def _sum(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
-        searched = self.only(self.labels)
+    def times(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
+        """Sums the forecasts over all these trials, also in a race, without money."""
         return study_forecast(
             {label: arms[label] for label in self.labels},
             [trial.label for trial in self.final],
-            [trial.label for trial in searched.search],
-            search_shares=searched.search_shares,
+            [trial.label for trial in self.search],
+            search_shares=self.search_shares,
             untimed=[trial.label for trial in self.final if not trial.times_inference],
             keep_weights=any(trial.execution.keep_weights for trial in self.final),
             memory_limit_bytes=memory_limit_bytes,
@@ -298,8 +298,7 @@ def forecast_before_run(
         KeyboardInterrupt: after the process at work was ended.
     """
     listener = listener or (lambda _: None)
-    earlier = kept(store)
-    arms = dict(earlier.arms) if earlier is not None else {}
+    arms = _kept_arms(store)
     new_labels = [label for label in to_come.labels if label not in arms]
     if new_labels and not (seen is not None and _is_short(to_come, seen)):
         added = to_come.only(new_labels)
@@ -324,8 +323,7 @@ def forecast_arms(
 ) -> dict[str, ArmForecast]:
     """Forecasts every arm with trials to come, however little they take; an arm that has a forecast from an earlier run
     keeps it. One arm is profiled, and the others are corrected by it."""
-    earlier = kept(store)
-    arms = dict(earlier.arms) if earlier is not None else {}
+    arms = _kept_arms(store)
     new_labels = [label for label in to_come.labels if label not in arms]
     if new_labels:
         added = to_come.only(new_labels)
@@ -342,6 +340,11 @@ def kept(store: StudyStore) -> StudyForecast | None:
         return store.forecast()
     except StoreError:
         return None
+
+
+def _kept_arms(store: StudyStore) -> dict[str, ArmForecast]:
+    earlier = kept(store)
+    return dict(earlier.arms) if earlier is not None else {}
 
 
 def keep(store: StudyStore, to_come: ToCome, arms: Mapping[str, ArmForecast]) -> None:
@@ -466,7 +469,7 @@ def _arms_of_a_run(
     rest = [label for label in single_device if arms[label].how == "estimate" and label != median.label]
     arms |= {label: corrected(arms[label], median, profiled) for label in rest}
     arms[median.label] = profiled
-    seconds = to_come.total(arms).total_seconds
+    seconds = to_come.times(arms).total_seconds
     if seconds is None or seconds >= PAYS * max(PROFILE_SECONDS, profiled.forecast_seconds) * len(rest):
         arms |= planner.arms(rest, profile=True)
     return arms

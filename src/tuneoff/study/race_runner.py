@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.results import Asked, gather
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.records.record import Status
 from tuneoff.search.racing import looks
@@ -35,6 +33,10 @@ def rounds(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> 
     yield first_round(study, trials)
     if study.protocol.race is None:
         return
+    # Statistics take a while to import, and most plans need none.
+    from tuneoff.analysis.outcomes import Outcomes
+    from tuneoff.analysis.results import Asked, gather
+
     counts, seeds = looks(study.protocol.race), study.protocol.seeds
     for number, (before, count) in enumerate(itertools.pairwise(counts), 1):
         if not store.is_there:

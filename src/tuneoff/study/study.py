@@ -230,14 +230,11 @@ class Study:
             raise StudyError("the study has no budget of time", hint="Give it one by limit().")
         store = StudyStore(self.folder or self.default_folder)
         store.check(self.spec)
+        search = self.spec.protocol.search
         before = store.study().protocol.search if store.is_there else None
-        if before is not None and self.spec.protocol.search is not None:
+        if search is not None and before is not None:
             # A search that has been run, or begun, is not made longer: it would choose anew.
-            search = self.spec.protocol.search
-            fewer = search.model_copy(update={"trials": min(search.trials, before.trials)})
-            self.spec = self.spec.model_copy(
-                update={"protocol": self.spec.protocol.model_copy(update={"search": fewer})}
-            )
+            self.spec = budgets.with_trials(self.spec, min(search.trials, before.trials))
         if arms is None:
             with self._executor() as executor:
                 to_come = self._to_come(self.spec, store)
@@ -345,8 +342,9 @@ class Study:
             # Checked before anything is written, so that an impossible study leaves nothing to clean up.
             search_trials = search.missing()
             self._planned = trials = plan(self.spec, fingerprints, search.chosen)
-            for batch in race_runner.rounds(self.spec, folder_store, trials):
-                folder_store.adopt(self.spec, batch, relatives)
+            if relatives:
+                for batch in race_runner.rounds(self.spec, folder_store, trials):
+                    folder_store.adopt(self.spec, batch, relatives)
             inspection = None
             due, missing = race_runner.outstanding(self.spec, folder_store, trials)
             if due:
@@ -397,9 +395,10 @@ class Study:
         """Runs the final trials, round by round, as far as the budget goes."""
         others = search.others()
         for batch in race_runner.rounds(self.spec, store, trials):
-            due = [trial for trial in batch if store.trial(trial.id).answer() is None]
-            if clock is not None and due and not clock.fits(due):
-                return
+            if clock is not None:
+                due = [trial for trial in batch if store.trial(trial.id).answer() is None]
+                if due and not clock.fits(due):
+                    return
             StudyStore.create(store.root, self.spec, [*batch, *others])
             store.adopt(self.spec, batch, relatives)
             trials_to_run = [trial.model_copy(update={"contents": contents}) for trial in batch]
