@@ -29,6 +29,6 @@ def as_left(store: TrialStore, trial: TrialSpec) -> TrialSpec:
     """Returns a trial as its last attempt ran it, where that left a checkpoint: a second try that was interrupted
     goes on with half the micro-batch. Without a checkpoint it begins anew, as planned."""
     with suppress(StoreError):
-        if trial.execution.retry_out_of_memory and store.spec().halved_batches and store.checkpoints.newest_first():
+        if trial.execution.retry_out_of_memory and store.checkpoints.newest_first() and store.spec().halved_batches:
             return halved(trial)
     return trial

@@ -178,20 +178,26 @@ class LocalExecutor(Executor):
         ordered, running = placement.ordered(trials), list[RunningTrial]()
         waiting = {trial.id: trial for trial in ordered}
         self._companions.expect(ordered)
+        groups: dict[str, list[TrialSpec]] = {}
 
         def others_of(trial: TrialSpec) -> list[TrialSpec]:
-            return [one for one in self._earlier_group(store, placement, trial) if one.id != trial.id]
+            # It is read from files, which change for a waiting trial only where one starts or ends.
+            if trial.id not in groups:
+                groups[trial.id] = [one for one in self._earlier_group(store, placement, trial) if one.id != trial.id]
+            return groups[trial.id]
 
         try:
             while waiting or running:
                 while waiting and (placed := placement.next(waiting.values(), others_of)) is not None:
                     store.refuse_lost()
                     started = self._start(store, placement, *placed, waiting, running)
+                    groups.clear()
                     for trial in started:
                         del waiting[trial.id]
                         listener(Progress("started", trial, together=len(started)))
                 again: dict[str, TrialSpec] = {}
                 for ended in self._follow(store, running, listener):
+                    groups.clear()
                     store.refuse_lost()
                     ended.pass_on(listener)
                     placement.release(ended.trial)
@@ -208,6 +214,7 @@ class LocalExecutor(Executor):
                     listener(Progress("ended", ended.trial, record=record))
                 for lost in [one for one in running if one.children is not self.children]:
                     # It ended with the parent process, which another trial made hang.
+                    groups.clear()
                     running.remove(lost)
                     placement.release(lost.trial)
                     again[lost.trial.id] = lost.trial
