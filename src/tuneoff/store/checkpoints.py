@@ -121,8 +121,8 @@ class Checkpoints:
 
     def newest_step(self) -> int:
         """Returns how many steps the newest checkpoint tells of; -1 where there is none, or it cannot be read."""
-        manifests = [_manifest(checkpoint) for checkpoint in self.newest_first()[:1]]
-        return max((manifest.step for manifest in manifests if manifest is not None), default=-1)
+        manifest = self._newest_manifest()
+        return -1 if manifest is None else manifest.step
 
     def kept(self) -> KeptCheckpoints | None:
         """Returns what is kept; None where there is nothing. Files may come and go meanwhile."""
@@ -131,15 +131,21 @@ class Checkpoints:
             with suppress(OSError):
                 status = path.lstat()
                 sizes[status.st_ino] = status.st_size
-        step = self.newest_step()
-        return KeptCheckpoints(step if step >= 0 else None, len(sizes), sum(sizes.values())) if sizes else None
+        if not sizes:
+            return None
+        manifest = self._newest_manifest()
+        return KeptCheckpoints(None if manifest is None else manifest.step, len(sizes), sum(sizes.values()))
 
     def trained_together(self) -> tuple[str, ...]:
         """Returns the ids of the trials, in order, beside which the training of the newest checkpoint went on, its own
         included; empty where there is none, it cannot be read, or it was trained alone."""
-        manifests = [_manifest(checkpoint) for checkpoint in self.newest_first()[:1]]
-        names = [manifest.identity.get(TRIALS, "").split() for manifest in manifests if manifest is not None]
-        return tuple(names[0]) if names and len(names[0]) > 1 else ()
+        manifest = self._newest_manifest()
+        names = () if manifest is None else tuple(manifest.identity.get(TRIALS, "").split())
+        return names if len(names) > 1 else ()
+
+    def _newest_manifest(self) -> Manifest | None:
+        """Reads the manifest of the newest checkpoint; None where there is none, or it cannot be read."""
+        return next((_manifest(checkpoint) for checkpoint in self.newest_first()), None)
 
     def save(self, write: Callable[[Path], object], identity: Mapping[str, str], step: int) -> None:
         """Adds a checkpoint; `prune` then removes those that are not needed any more.

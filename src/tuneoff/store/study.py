@@ -30,7 +30,7 @@ from tuneoff.store.files import (
 )
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
-from tuneoff.store.trial import TrialStore, needs_checkpoints
+from tuneoff.store.trial import TrialStore
 
 _RERUN_HINT = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
 
@@ -230,7 +230,8 @@ class StudyStore:
             sweep(self.root)
             for folder in self.root.glob("trials/*/checkpoints"):
                 trial_store = TrialStore(folder.parent)
-                trial_store.discard_checkpoints(trial_store.intact_record())
+                if trial_store.answer() is not None:
+                    trial_store.checkpoints.discard()
             yield
 
     def running_since(self) -> float | None:
@@ -381,7 +382,7 @@ class StudyStore:
         found = {}
         for trial_store in (TrialStore(folder.parent) for folder in sorted(self.root.glob("trials/*/checkpoints"))):
             if (kept := trial_store.checkpoints.kept()) is not None:
-                found[trial_store.folder.name] = kept, needs_checkpoints(trial_store.intact_record())
+                found[trial_store.folder.name] = kept, trial_store.answer() is None
         return found
 
     def find_trial(self, reference: str) -> TrialStore:

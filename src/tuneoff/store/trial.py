@@ -65,11 +65,6 @@ def difference(first: TrialRecord, second: TrialRecord) -> str:
     return "other predictions" if sums[0] != sums[1] else ""
 
 
-def needs_checkpoints(record: TrialRecord | None) -> bool:
-    """Tells whether a trial with this record would be run again, and continue from its checkpoints."""
-    return record is None or not record.status.is_answer
-
-
 class TrialStore(TrialLog):
     """One trial's folder."""
 
@@ -169,11 +164,7 @@ class TrialStore(TrialLog):
         except FileExistsError:
             self._keep_second(record, document)
             raise RecordExists(f"trial {record.spec.id} has a record already; records are immutable") from None
-        self.discard_checkpoints(record)
-
-    def discard_checkpoints(self, record: TrialRecord | None) -> None:
-        """Removes the checkpoints where the trial's record says that nothing will continue from them."""
-        if not needs_checkpoints(record):
+        if record.status.is_answer:
             self.checkpoints.discard()
 
     def _keep_second(self, record: TrialRecord, document: str) -> None:
@@ -349,7 +340,8 @@ class TrialStore(TrialLog):
         except CorruptRecord:
             self.begin_attempt()
             raise
-        self.discard_checkpoints(record)
+        if record.status.is_answer:
+            self.checkpoints.discard()
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
         """Writes one line per example; returns what the record says of the file."""

@@ -39,7 +39,6 @@ def write_eval_results(record: TrialRecord, folder: Path) -> None:
         "methods is in README.md",
     )
     path = folder / FOLDER / f"{task.dataset.rpartition('/')[2]}.yaml"
-    path.parent.mkdir()
     write_atomically(path, yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False, allow_unicode=True))
 
 

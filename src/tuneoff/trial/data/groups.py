@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -99,26 +99,12 @@ def _distance(wanted: Mapping[str, float], cut: Mapping[str, int]) -> float:
     return sum(abs(cut.get(stratum, 0) - count) for stratum, count in wanted.items())
 
 
-def remove_shared_groups(splits: dict[str, list[Example]]) -> dict[str, int]:
-    """Removes from each split the rows whose group also stands in a later one, so that test stays complete; returns
-    how many of each.
-
-    Raises:
-        DataError: if that leaves none.
-    """
-    removed = {}
-    for name, later in (("train", ("validation", "test")), ("validation", ("test",))):
-        later_groups = {example.group for split in later for example in splits[split]}
-        remaining = [example for example in splits[name] if example.group not in later_groups]
-        if not remaining:
-            raise DataError(
-                f"every group of the {name} rows (task.group) also stands in {' or '.join(later)}; removing them "
-                "leaves none",
-                hint=f"Give task.data.{name} rows of other groups.",
-            )
-        removed[name] = len(splits[name]) - len(remaining)
-        splits[name] = remaining
-    return removed
+def refuse_emptied(name: str, later: str) -> NoReturn:
+    """Refuses a split whose every group also stands in the later ones."""
+    raise DataError(
+        f"every group of the {name} rows (task.group) also stands in {later}; removing them leaves none",
+        hint=f"Give task.data.{name} rows of other groups.",
+    )
 
 
 def check_groups(splits: Splits, column: str) -> None:

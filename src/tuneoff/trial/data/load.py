@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NoReturn
 
 from tuneoff import registry
 from tuneoff.config.data import SourceSpec, TaskSpec
@@ -64,9 +65,10 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
         splits[name] = subset(task, splits[name], limit, seeds[name])
     group, groups_removed = task.options.group, dict[str, int]()
     if group is not None:
-        groups_removed = groups.remove_shared_groups(splits) if protocol.duplicates == "remove" else {}
+        if protocol.duplicates == "remove":
+            groups_removed = _remove_shared(splits, lambda example: example.group, groups.refuse_emptied)
         groups.check_groups(splits, group)
-    removed = _remove_duplicates(splits) if protocol.duplicates == "remove" else {}
+    removed = _remove_shared(splits, _key, _refuse_emptied) if protocol.duplicates == "remove" else {}
     pool = splits["train"]
     splits["train"] = _training_rows(task, pool, protocol)
     _refuse_lost(strata, {task.stratum(example) for example in splits["train"]}, protocol)
@@ -181,27 +183,30 @@ def _key(example: Example) -> tuple[str, ...]:
     return tuple(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in _parts(example))
 
 
-def _remove_duplicates(splits: dict[str, list[Example]]) -> dict[str, int]:
-    """Removes from each split the rows that also stand in a later one, so that test stays complete; returns how many of
-    each.
-
-    Raises:
-        DataError: if that leaves none.
-    """
+def _remove_shared(
+    splits: dict[str, list[Example]], key: Callable[[Example], Hashable], refuse: Callable[[str, str], NoReturn]
+) -> dict[str, int]:
+    """Removes from each split the rows whose key also stands in a later one, so that test stays complete; returns how
+    many of each. Where that leaves none, `refuse` is called with the name of the split and with the later ones."""
     removed = {}
     for name, later in (("train", ("validation", "test")), ("validation", ("test",))):
-        later_keys = {_key(example) for later_split in later for example in splits[later_split]}
-        remaining = [example for example in splits[name] if _key(example) not in later_keys]
+        later_keys = {key(example) for later_split in later for example in splits[later_split]}
+        remaining = [example for example in splits[name] if key(example) not in later_keys]
         if not remaining:
-            row_kind = "training row" if name == "train" else "validation row"
-            raise DataError(
-                f"every {row_kind} also stands in {' or '.join(later)}; removing them leaves none",
-                hint=f"Give task.data.{name} rows of its own"
-                + ("." if name == "train" else ", or leave it out: its rows are then cut off train."),
-            )
+            refuse(name, " or ".join(later))
         removed[name] = len(splits[name]) - len(remaining)
         splits[name] = remaining
     return removed
+
+
+def _refuse_emptied(name: str, later: str) -> NoReturn:
+    """Refuses a split whose every row also stands in the later ones."""
+    row_kind = "training row" if name == "train" else "validation row"
+    raise DataError(
+        f"every {row_kind} also stands in {later}; removing them leaves none",
+        hint=f"Give task.data.{name} rows of its own"
+        + ("." if name == "train" else ", or leave it out: its rows are then cut off train."),
+    )
 
 
 def _overlap(splits: dict[str, list[Example]], key: Callable[[Example], tuple[str, ...]]) -> dict[str, int]:

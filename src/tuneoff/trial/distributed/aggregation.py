@@ -32,13 +32,13 @@ class OnlookerTrialStore(TrialStore):
     computes a finished trial on for the sake of others."""
 
     def append_event(self, event: Event) -> None:
-        """Writes nothing: the first rank writes the same event."""
+        """Writes nothing: another process has written it, or does."""
 
     def write_record(self, record: TrialRecord) -> None:
-        """Writes nothing: the first rank's record holds what all ranks measured."""
+        """Writes nothing: another process has written it, or does."""
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
-        """Writes nothing, because the first rank writes the same; counts the predictions."""
+        """Writes nothing: another process has written it, or does; counts the predictions."""
         return PredictionsInfo(file="", sha256="", rows=len(list(predictions)))
 
 

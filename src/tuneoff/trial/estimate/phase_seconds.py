@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tuneoff import registry
 from tuneoff.trial.data.draws import subset
 from tuneoff.trial.estimate.counts import ForecastCounts
 from tuneoff.trial.estimate.evaluations import Evaluations
@@ -116,7 +115,7 @@ def phase_seconds(
         parts["frozen"] = kept["train"]
     # Of each seed the rows are others, and so are their tokens.
     shares_rows = spec.execution.engine == "fast" and spec.protocol.splits == "fixed"
-    if shares_rows and not registry.methods()[spec.method].create(spec.options).demonstrations:
+    if shares_rows and not counts.request.method.demonstrations:
         kept["tokenize"] = startup["tokenize"]
     seconds["inference"] = evaluations.inference(sum(seconds.values()))
     search = counts.request.search

@@ -196,6 +196,7 @@ class TrialCheckpointer(Checkpointer):
         """Continues from the newest checkpoint that is undamaged and of the same trial, machine and software; without
         one the training begins anew. What is not used is told."""
         with self.context.phases("checkpoint"):
+            self._note_prefix(trainer)
             number = None
             if self.context.ranks.is_main:
                 number = next((checkpoint.number for checkpoint, _ in self._fitting(trainer)), None)
@@ -208,6 +209,7 @@ class TrialCheckpointer(Checkpointer):
         """Returns step -> the newest checkpoint of it, of those from which the training can continue. What is not used
         is told."""
         with self.context.phases("checkpoint"):
+            self._note_prefix(trainer)
             checkpoints: dict[int, StoredCheckpoint] = {}
             for checkpoint, step in self._fitting(trainer):
                 checkpoints.setdefault(step, checkpoint)
@@ -218,12 +220,15 @@ class TrialCheckpointer(Checkpointer):
         with self.context.phases("checkpoint"):
             self._restore(trainer, checkpoint)
 
-    def _fitting(self, trainer: Trainer) -> Iterator[tuple[StoredCheckpoint, int]]:
-        """Yields the checkpoints from which the training can continue, each with its step, the newest first."""
+    def _note_prefix(self, trainer: Trainer) -> None:
+        """Notes in the identity how frozen first blocks are computed, which is known once the training begins."""
         prefix = trainer.runner.prefix
         self.identity["frozen blocks"] = (
             "none" if prefix is None else "computed" if prefix.states is None else "read from files"
         )
+
+    def _fitting(self, trainer: Trainer) -> Iterator[tuple[StoredCheckpoint, int]]:
+        """Yields the checkpoints from which the training can continue, each with its step, the newest first."""
         for checkpoint in self.place.checkpoints.newest_first():
             try:
                 checkpoint.verify()

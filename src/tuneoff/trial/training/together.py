@@ -68,9 +68,8 @@ def train_together(members: Sequence[Member]) -> None:
         raise CannotTrainTogether("they have different numbers of steps")
     model = StackedModel([member.trainer.runner for member in members], lead.features)
     sound = [member for member in members if not member.has_ended]
-    keeps = all(member.checkpointer is not None for member in sound)
     # A step that has begun is done, so that checkpoints can be written before the trials end.
-    with interruption.deferred() if keeps else nullcontext():
+    with interruption.deferred() if _keepers(sound) else nullcontext():
         _resume(members, sound)
         sound = _validate(sound)
         while sound and not sound[0].trainer.is_done:
@@ -88,12 +87,12 @@ def train_together(members: Sequence[Member]) -> None:
 def _resume(members: Sequence[Member], sound: Sequence[Member]) -> None:
     """Continues from the last step of which all trials that are to be trained have a checkpoint; without one all begin
     anew."""
-    trials = [(member.trainer, member.checkpointer) for member in sound if member.checkpointer is not None]
-    if not trials:
+    keepers = _keepers(sound)
+    if not keepers:
         return
-    found = [checkpointer.steps(trainer) for trainer, checkpointer in trials]
+    found = [checkpointer.steps(trainer) for trainer, checkpointer in keepers]
     step = max(set.intersection(*map(set, found)), default=0)
-    for (trainer, checkpointer), checkpoints in zip(trials, found, strict=True):
+    for (trainer, checkpointer), checkpoints in zip(keepers, found, strict=True):
         if step in checkpoints:
             checkpointer.resume_from(trainer, checkpoints[step])
         elif checkpoints:
@@ -104,6 +103,11 @@ def _resume(members: Sequence[Member], sound: Sequence[Member]) -> None:
     for member in members:
         if member.has_ended:
             member.trainer.skip(step)
+
+
+def _keepers(sound: Sequence[Member]) -> list[tuple[Trainer, TrialCheckpointer]]:
+    """Returns the trainings that keep checkpoints: all of them, or none."""
+    return [(member.trainer, member.checkpointer) for member in sound if member.checkpointer is not None]
 
 
 def _is_due(sound: Sequence[Member]) -> bool:
@@ -119,15 +123,15 @@ def _save(sound: Sequence[Member]) -> None:
         Cancelled: after they were written, where the trials were asked to stop.
     """
     began = time.monotonic()
-    checkpointers = [(member.trainer, member.checkpointer) for member in sound if member.checkpointer is not None]
-    written = [(trainer, checkpointer) for trainer, checkpointer in checkpointers if checkpointer.write(trainer)]
+    keepers = _keepers(sound)
+    written = [(trainer, checkpointer) for trainer, checkpointer in keepers if checkpointer.write(trainer)]
     for trainer, checkpointer in written:
-        if len(written) == len(checkpointers):
+        if len(written) == len(keepers):
             # Not before all have written, so that a step of all is there whenever the process is killed.
             checkpointer.prune(trainer)
         else:
             checkpointer.take_back()
-    for _, checkpointer in checkpointers:
+    for _, checkpointer in keepers:
         checkpointer.wait(time.monotonic() - began)
     interruption.check()
 
