@@ -9,6 +9,7 @@ import pytest
 
 from race_helpers import LEVELS, Racer
 from record_helpers import World, failed, small_study
+from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StoreError
 from tuneoff.planning.loading import narrow, parse
@@ -16,6 +17,7 @@ from tuneoff.planning.plan import plan, question
 from tuneoff.records.record import Status
 from tuneoff.report import build
 from tuneoff.store import StudyStore
+from tuneoff.study import race_runner
 from tuneoff.study.study import Study
 
 
@@ -62,6 +64,26 @@ def test_a_race_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path:
         assert sum(rest.seeds.values()) == sum(whole.seeds.values()) - stop
         one, other = (build(StudyStore.open(place)) for place in (folder, tmp_path / "whole"))
         assert (one.race, one.verdict) == (other.race, other.verdict)
+
+
+def test_what_a_race_still_has_to_run_is_told_by_one_reading_of_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = racing(margin=0.001)
+    run(study, tmp_path, Racer(stop_after=4 * 6 + 2 * 2 + 2 * 3 + 3))
+    store, trials, readings = StudyStore.open(tmp_path), plan(study), list[StudyStore]()
+
+    def gather_counted(store: StudyStore, asked: Asked) -> Results:
+        readings.append(store)
+        return gather(store, asked)
+
+    monkeypatch.setattr("tuneoff.analysis.results.gather", gather_counted)
+    due, missing = race_runner.outstanding(study, store, trials)
+    assert len(readings) == 1
+    assert (len(due), {trial.seed for trial in due}) == (5, {12, 13, 14})
+    assert (len(missing), {trial.seed for trial in missing}) == (5 + 10, set(range(12, 20)))
+    *before, last = race_runner.rounds(study, store, trials)
+    assert (len(before), [trial for trial in last if trial in due]) == (3, due), "as when they are read at each look"
 
 
 def test_a_finished_race_runs_nothing_and_looks_at_nothing(tmp_path: Path) -> None:

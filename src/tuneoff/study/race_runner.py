@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.records.record import Status
 from tuneoff.search.racing import looks
 from tuneoff.store import StudyStore
+
+if TYPE_CHECKING:
+    from tuneoff.analysis.statistics import Race
 
 
 def first_round(study: StudySpec, trials: Sequence[TrialSpec]) -> list[TrialSpec]:
@@ -30,23 +35,38 @@ def rounds(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> 
         store: its folder.
         trials: all that there may be.
     """
+    return _rounds(study, trials, lambda: _race(study, store, trials))
+
+
+def _rounds_as_recorded(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> Iterator[list[TrialSpec]]:
+    """Yields the same rounds for a caller that runs and writes nothing: the records are read once for all looks."""
+    return _rounds(study, trials, cache(lambda: _race(study, store, trials)))
+
+
+def _rounds(
+    study: StudySpec, trials: Sequence[TrialSpec], race_so_far: Callable[[], Race | None]
+) -> Iterator[list[TrialSpec]]:
     yield first_round(study, trials)
     if study.protocol.race is None:
         return
-    # Statistics take a while to import, and most plans need none.
-    from tuneoff.analysis.outcomes import Outcomes
-    from tuneoff.analysis.results import Asked, gather
-
     counts, seeds = looks(study.protocol.race), study.protocol.seeds
     for number, (before, count) in enumerate(itertools.pairwise(counts), 1):
-        if not store.is_there:
-            return
-        results = gather(store, Asked(study, trials))
-        race = Outcomes(replace(results, study=study)).race
+        race = race_so_far()
         if race is None or race.ending is not None or len(race.looks) < number:
             return
         added = seeds[before:count]
         yield [trial for trial in trials if trial.label in race.running and trial.seed in added]
+
+
+def _race(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> Race | None:
+    """Follows the race as far as the folder's records go; None where there is no folder."""
+    # Statistics take a while to import, and most plans need none.
+    from tuneoff.analysis.outcomes import Outcomes
+    from tuneoff.analysis.results import Asked, gather
+
+    if not store.is_there:
+        return None
+    return Outcomes(replace(gather(store, Asked(study, trials)), study=study)).race
 
 
 def outstanding(
@@ -55,7 +75,7 @@ def outstanding(
     """Returns the trials that a run would run: of the first round that lacks some, and of all rounds that may
     follow, its own among them."""
     missing = {trial.id for trial in trials if store.trial(trial.id).answer() is None}
-    for batch in rounds(study, store, trials):
+    for batch in _rounds_as_recorded(study, store, trials):
         if due := [trial for trial in batch if trial.id in missing]:
             labels = {trial.label for trial in batch}
             return due, [trial for trial in trials if trial.id in missing and trial.label in labels]
@@ -64,5 +84,6 @@ def outstanding(
 
 def all_tried(study: StudySpec, store: StudyStore, trials: Sequence[TrialSpec]) -> bool:
     """Returns whether every trial that is due has ended, whatever became of it: then the study can be looked at."""
-    records = (store.trial(trial.id).intact_record() for batch in rounds(study, store, trials) for trial in batch)
+    batches = _rounds_as_recorded(study, store, trials)
+    records = (store.trial(trial.id).intact_record() for batch in batches for trial in batch)
     return all(record is not None and record.status is not Status.CANCELLED for record in records)
