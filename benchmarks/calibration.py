@@ -2,16 +2,17 @@
 
 Bars: a 95 % interval holds the truth in 95 ± 1.5 % of cases; any false claim (a pair called significant the wrong way,
 or without a difference) in at most 5 % of studies; with six arms and six seeds a real difference is found at least
-twice as often as by every pair's own variance. Studies beyond the bars stand apart: seeds that collapse to chance,
-which most studies of six seeds never see, and fewer seeds than a verdict requires.
+twice as often as by every pair's own variance with Holm's correction. Studies beyond the bars stand apart: seeds that
+collapse to chance, which most studies of six seeds never see, and fewer seeds than a verdict requires.
 
 `simulated_studies.py` makes the studies, and shares neither code nor assumptions with what is judged here, the verdict
-of `tuneoff.analysis.statistics`. Beside it, on the same studies: every pair by its own variance of seeds, one variance
-for all pairs, the usual procedures, and an oracle that knows each pair's true variance.
+of `tuneoff.analysis.statistics`. Beside it, on the same studies: every pair by its own variance of seeds with Holm's
+correction, one variance for all pairs, the usual procedures, and an oracle that knows each pair's true variance.
 
-    python benchmarks/calibration.py [--studies 1000] [--out benchmarks/results/calibration.json]
+    python benchmarks/calibration.py [--studies 1000] [--kind NAME ...] [--out benchmarks/results/calibration.json]
 
-One thread, some minutes. The tables go to `calibration.md` beside the JSON file.
+One thread, many minutes; named kinds alone are made anew among the results that there are. The tables go to
+`calibration.md` beside the JSON file.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from best_named import diverging, lacking
-from calibration_tables import COVERED, POWER, percent, write_tables
+from calibration_tables import COVERED, POWER, kind, percent, write_tables
 from numpy.typing import NDArray
 from races import races
 from scipy.special import ndtr, ndtri, stdtr
 from simulated_studies import EQUAL, PRIORS, Population, Scenario, Study, draw, macro_f1, population
 
-from tuneoff.analysis.statistics import LEVEL, Pair, Sample, Verdict, estimate, estimate_positive, holm, verdict
+from tuneoff.analysis.statistics import LEVEL, Pair, Sample, Verdict, estimate, estimate_positive, shaffer, verdict
 from tuneoff.analysis.statistics.crossed import Components, components
+from tuneoff.analysis.statistics.multiple import most_equal
 
 Array = NDArray[np.float64]
 ALPHA = 1 - LEVEL
@@ -68,7 +71,11 @@ NO_DIFFERENCE = (
     replace(BASE, name="shared seeds weigh unevenly", loading=True, shared=0.5, examples=1000),
     replace(BASE, name="trials missing", missing=0.15, seeds=8),
     replace(BASE, name="trials missing, uneven seeds", missing=0.15, seeds=10, weights="uneven", arms=9),
-    replace(BASE, name="with a baseline", baseline=True),
+    replace(BASE, name="with a baseline", baselines=1),
+    *(
+        replace(BASE, name="two baselines, seeds decide", baselines=2, between=0.02, examples=2000, arms=arms)
+        for arms in (4, 6)
+    ),
     replace(BASE, metric="macro_f1", score=0.85, examples=1000, arms=4),
     replace(BASE, metric="macro_f1", score=0.85, examples=200),
     replace(BASE, metric="values", score=0.3, examples=200),
@@ -101,6 +108,8 @@ DIFFERENCE = (
     replace(BASE, name="first arm better, uneven seeds", examples=2000, weights="uneven", lead=0.02),
     replace(BASE, name="first arm better, one arm wild", examples=2000, weights="one", lead=0.02),
     replace(BASE, name="first arm better, heavy tails", examples=2000, shape="heavy", between=0.02, lead=0.03),
+    replace(BASE, name="first arm better, two baselines", examples=1000, baselines=2, lead=0.02),
+    *(replace(BASE, name="each arm worse than the one before", examples=1000, step=step) for step in (0.01, 0.02)),
     replace(BASE, name="first arm better", metric="macro_f1", score=0.85, examples=1000, lead=0.03),
 )
 SIDE_BY_SIDE = (BASE, replace(BASE, examples=200), replace(BASE, name="seeds decide", between=0.02, examples=2000))
@@ -170,15 +179,17 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
         differences.append([each.mean for each in parts])
         variances.append([((each.by_seed or 0.0) * each.seeds, each.by_example or 0.0) for each in parts])
         found = [judged.pair(str(one), str(other)) for one, other in pairs]
-        unsettled = sum(not pair.significant for pair in found)
-        projected += [(at, pair, unsettled) for at, pair in enumerate(found) if pair.relation == "tied"]
-        for name, p in (("own", [each.p_value() for each in parts]), ("pooled", _pooled(parts, scenario.arms))):
-            _count_claims(f"{name}_", np.array(holm(p)) <= ALPHA, np.array(differences[-1]), truth, tally)
+        claimed = sum(pair.significant for pair in found)
+        left = most_equal(scenario.arms, len(pairs), claimed) if claimed < len(pairs) else 0
+        projected += [(at, pair, left) for at, pair in enumerate(found) if pair.relation == "tied"]
+        own, pooled = [each.p_value() for each in parts], _pooled(parts, scenario.arms)
+        for name, corrected in (("own", _holm(own)), ("pooled", shaffer(pooled, scenario.arms))):
+            _count_claims(f"{name}_", np.array(corrected) <= ALPHA, np.array(differences[-1]), truth, tally)
     oracle = Tally()
     spread = np.std(differences, axis=0)
     for difference in np.array(differences):
         p = 2 * ndtr(-np.abs(difference) / spread)
-        _count_claims("oracle_", np.array(holm(p.tolist())) <= ALPHA, difference, truth, oracle)
+        _count_claims("oracle_", np.array(shaffer(p.tolist(), scenario.arms)) <= ALPHA, difference, truth, oracle)
     if scenario.lead and scenario.metric == "accuracy":
         _judge_projections(projected, truth, np.mean(variances, axis=0), tally)
     seconds = round(time.perf_counter() - started, 2)
@@ -191,16 +202,16 @@ def _judge_projections(
     """Compares the number of seeds that a tied pair is said to need with the number that it truly needs.
 
     Args:
-        projected: place of the pair, the pair, and how many pairs of its study were not settled.
+        projected: place of the pair, the pair, and by how many its p would be multiplied next.
         truth: true differences, shape (pairs,).
         variances: true variances of one seed and of the mean over examples, shape (pairs, 2).
     """
-    for at, pair, unsettled in projected:
+    for at, pair, left in projected:
         if abs(truth[at]) < 1e-3:
             continue
-        critical = ndtri(1 - ALPHA / unsettled / 2) + ndtri(0.8)
-        left = (truth[at] / critical) ** 2 - variances[at][1]
-        needed = variances[at][0] / left if left > 0 else np.inf
+        critical = ndtri(1 - ALPHA / left / 2) + ndtri(0.8)
+        remainder = (truth[at] / critical) ** 2 - variances[at][1]
+        needed = variances[at][0] / remainder if remainder > 0 else np.inf
         tally.add("number_named", pair.seeds_range is not None)
         if pair.seeds_range is not None:
             least, most = pair.seeds_range
@@ -251,6 +262,14 @@ def _count_claims(prefix: str, claimed: NDArray[np.bool_], difference: Array, tr
         tally.add(f"{prefix}winner", (claimed & ~wrong)[real].all())
 
 
+def _holm(p_values: Sequence[float]) -> Array:
+    """Corrects by Holm's method, which knows nothing of pairs."""
+    order = np.argsort(p_values)
+    corrected = np.empty(len(order))
+    corrected[order] = np.maximum.accumulate(np.array(p_values)[order] * np.arange(len(order), 0, -1))
+    return corrected
+
+
 def _pooled(parts: Sequence[Components], arms: int) -> list[float]:
     """Tests by one variance of seeds for all pairs, which is the prior taken as certain."""
     variance = float(np.mean([each.by_seed or 0.0 for each in parts]))
@@ -270,14 +289,14 @@ def macro_f1_bias(score: float, examples: int, studies: int) -> dict[str, Any]:
 
 
 def side_by_side(scenario: Scenario, studies: int) -> list[dict[str, Any]]:
-    """The usual procedures on the same studies, each with Holm's correction; arms do not differ."""
+    """The usual procedures on the same studies, each corrected for all pairs; arms do not differ."""
     random = np.random.default_rng(zlib.crc32(repr(scenario).encode()))
     drawn_from, tallies = population(scenario), dict[str, Tally]()
     for _ in range(studies):
         samples = samples_of(draw(scenario, drawn_from, random), scenario)
         for name, tests in _usual(samples, random).items():
             tally = tallies.setdefault(name, Tally())
-            tally.add("false", min(holm([p for p, _ in tests])) <= ALPHA)
+            tally.add("false", min(p for p, _ in tests) * len(tests) <= ALPHA)
             tally.add("covered_difference", np.mean([covered for _, covered in tests]))
     return [asdict(scenario) | {"procedure": name, "studies": studies} | t.shares() for name, t in tallies.items()]
 
@@ -325,16 +344,15 @@ def _bootstrap(samples: list[Sample], random: np.random.Generator) -> Array:
     return np.asarray(np.einsum("rks,rs->rk", means, by_seed))
 
 
-def _run(title: str, scenarios: tuple[Scenario, ...], studies: int) -> list[dict[str, Any]]:
+def _run(title: str, scenarios: tuple[Scenario, ...], studies: int) -> Iterator[dict[str, Any]]:
     print(f"\n{title}")
-    rows = []
     for scenario in scenarios:
-        rows.append(check(scenario, studies))
-        shown = {name: percent(rows[-1], name) for name in (*COVERED, *POWER) if name in rows[-1]}
+        row = check(scenario, studies)
+        shown = {name: percent(row, name) for name in (*COVERED, *POWER) if name in row}
         print(
             f"{scenario.name}, {scenario.arms} arms, {scenario.seeds} seeds, {scenario.examples}: {shown}", flush=True
         )
-    return rows
+        yield row
 
 
 def _worst(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -343,38 +361,58 @@ def _worst(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return extremes | {f"{name}_all": float(np.mean([row[name] for row in rows])) for name in COVERED}
 
 
+def _verdicts(studies: int, names: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Judges studies of these kinds, all without a name; yields each row and the table that it belongs to."""
+
+    def chosen(scenarios: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
+        return tuple(scenario for scenario in scenarios if not names or scenario.name in names)
+
+    for table, title, scenarios, count in (
+        ("no_difference", "No difference", NO_DIFFERENCE, studies),
+        ("one_arm_better", "Arms that truly differ", DIFFERENCE, studies),
+        ("beyond_the_bars", "Beyond the bars", BEYOND, studies // 2),
+    ):
+        yield from ((table, row) for row in _run(title, chosen(scenarios), count))
+    for scenario in chosen(SIDE_BY_SIDE):
+        yield from (("side_by_side", row) for row in side_by_side(scenario, studies // 5))
+
+
+def _others(studies: int) -> dict[str, Any]:
+    """Makes the tables that are not of verdicts."""
+    return {
+        "costs": [check_costs(seeds, spread, studies) for seeds in (2, 3, 6, 10) for spread in (0.05, 0.3, 0.6)],
+        "macro_f1_bias": [macro_f1_bias(s, e, studies) for s in (0.6, 0.85) for e in (50, 100, 200, 500, 2000)],
+        "named_best": {"diverging": diverging(studies), "lacking": lacking(studies)},
+        "races": list(races(studies // 2)),
+    }
+
+
+def _place(table: str, row: dict[str, Any]) -> int:
+    """Returns where a row stands in its table."""
+    scenarios = {"no_difference": NO_DIFFERENCE, "one_arm_better": DIFFERENCE, "beyond_the_bars": BEYOND}
+    kinds = [kind(asdict(scenario)) for scenario in scenarios.get(table, SIDE_BY_SIDE)]
+    return kinds.index(kind({**row, "procedure": None}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--kind", action="append", default=[], help="name of one kind of study alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.json")
     arguments = parser.parse_args()
-    started, studies = time.perf_counter(), arguments.studies
-    null = _run("No difference", NO_DIFFERENCE, studies)
-    power = _run("One arm truly better", DIFFERENCE, studies)
-    beyond = _run("Beyond the bars", BEYOND, studies // 2)
-    beside = [row for scenario in SIDE_BY_SIDE for row in side_by_side(scenario, studies // 5)]
-    costs = [check_costs(seeds, spread, studies) for seeds in (2, 3, 6, 10) for spread in (0.05, 0.3, 0.6)]
-    bias = [macro_f1_bias(s, e, studies) for s in (0.6, 0.85) for e in (50, 100, 200, 500, 2000)]
-    named = {"diverging": diverging(studies), "lacking": lacking(studies)}
-    result = {
-        "worst": _worst(null),
-        "seconds": round(time.perf_counter() - started, 1),
-        "no_difference": null,
-        "one_arm_better": power,
-        "beyond_the_bars": beyond,
-        "side_by_side": beside,
-        "costs": costs,
-        "macro_f1_bias": bias,
-        "named_best": named,
-        "races": list(races(studies // 2)),
-    }
-    print(f"\n{result['worst']}\n{result['seconds']} s\n{named}")
-    # Imported here, for it brings torch, which would count into the time above.
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    result = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.kind else _others(arguments.studies)
+    # Imported here, for it brings torch.
     from tuneoff.measure import environment
 
     result["environment"] = environment.describe("cpu", 1).model_dump(mode="json")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for table, row in _verdicts(arguments.studies, arguments.kind):
+        kept = [other for other in result.get(table, []) if kind(other) != kind(row)]
+        result[table] = sorted([*kept, row], key=partial(_place, table))
+        result["worst"] = _worst(result["no_difference"])
+        # After each kind, for all of them take many minutes.
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{result['worst']}")
     arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")
 
 

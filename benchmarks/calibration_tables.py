@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def kind(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns what tells a row of results from others: of which studies it is."""
+    names = ("name", "metric", "arms", "seeds", "examples", "score", "lead", "step", "procedure")
+    return tuple(row.get(name) or 0 for name in names)
 
 
 def percent(row: dict[str, Any], name: str) -> str:
@@ -23,7 +29,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
         heads,
         [
             [
-                row["name"] + (f", by {row['lead']:g}" if row["lead"] else ""),
+                row["name"] + (f", by {row['lead'] or row['step']:g}" if row["lead"] or row["step"] else ""),
                 row["metric"].replace("_", "-"),
                 *(f"{row[key]:,}" for key in ("arms", "seeds", "examples", "studies")),
                 *(percent(row, name) for name in columns),
@@ -36,7 +42,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
 COVERED = {"covered_mean": "mean covered", "covered_difference": "difference covered", "false": "any false claim"}
 POWER = {
     "found": "found",
-    "own_found": "by each pair's own variance",
+    "own_found": "by each pair's own variance, Holm",
     "pooled_found": "one variance for all",
     "oracle_found": "oracle",
     "winner": "winner named",
@@ -105,10 +111,10 @@ def write_tables(result: dict[str, Any]) -> str:
         f"in {worst['covered_difference_all'] * 100:.1f} %, any false claim in {worst['false_all'] * 100:.1f} %.",
         "## No arm differs from another",
         _table(result["no_difference"], COVERED | {"own_false": "by own variance", "pooled_false": "one variance"}),
-        "## The first arm is truly better",
-        "Found: the share of its pairs called significant. Beside it the same studies judged by every pair's own "
-        "variance of seeds, by one variance for all pairs, and by an oracle that knows each pair's true variance. "
-        "False claims are of the other pairs, and of the wrong side.",
+        "## Arms that truly differ",
+        "Found: the share of the pairs that truly differ which are called significant. Beside it the same studies "
+        "judged by every pair's own variance of seeds with Holm's correction, by one variance for all pairs, and by an "
+        "oracle that knows each pair's true variance. False claims are of the other pairs, and of the wrong side.",
         _table(result["one_arm_better"], POWER | COVERED),
         *_races(result.get("races", [])),
         "## How many seeds would settle it",

@@ -2,7 +2,7 @@
 
 Runs a study once under each combination of the settings that vary, each in a folder of its own, and tests every arm
 that trains between them, pair by pair, on the same seeds and test examples. The tests are those of a report: over seeds
-and examples, with Holm's correction for all pairs of an arm. From six seeds on, a pair is significant or tied; the
+and examples, with Shaffer's correction for all pairs of an arm. From six seeds on, a pair is significant or tied; the
 interval of its difference tells what a tie leaves possible.
 
     python benchmarks/protocol_ties.py STUDY.yaml --vary protocol.batching=random,length \\
@@ -68,7 +68,7 @@ def arm_figures(found: Verdict, results: dict[str, Results], label: str) -> dict
                 "second": pair.second,
                 "difference": pair.difference,
                 "interval": [pair.interval.low, pair.interval.high] if pair.interval else None,
-                "p_holm": pair.p_holm,
+                "p_corrected": pair.p_corrected,
                 "relation": pair.relation,
             }
             for pair in found.pairs

@@ -58,7 +58,7 @@ class Scenario:
         missing: probability that a trial has no result.
         diverges: probability that a trial diverges, and so counts as the most frequent class, which is right on the
             same share `CHANCE` of the examples at every trial.
-        baseline: whether the last arm is the same at every seed.
+        baselines: how many of the last arms are the same at every seed.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Scenario:
     collapses: float = 0.0
     missing: float = 0.0
     diverges: float = 0.0
-    baseline: bool = False
+    baselines: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +147,8 @@ def population(scenario: Scenario, shifts: Array | None = None) -> Population:
     loading = np.geomspace(0.25, 4.0, arms) if scenario.loading else weight
     own = np.sqrt(1 - scenario.shared) * scenario.between / slopes * weight
     common = np.sqrt(scenario.shared) * scenario.between / slopes * loading
-    if scenario.baseline:
-        own[-1] = common[-1] = 0.0
+    fixed = slice(arms - scenario.baselines, arms)
+    own[fixed] = common[fixed] = 0.0
     random = np.random.default_rng(11)
     draws = [_abilities(scenario, random, (QUADRATURE,)) for _ in range(2)]
     levels, truth = np.empty(arms), np.empty(arms)
@@ -161,8 +161,8 @@ def population(scenario: Scenario, shifts: Array | None = None) -> Population:
         intact, collapsed = (float(_metric(scenario, each).mean()) for each in (accuracy, np.array([CHANCE])))
         lost = 1 - (1 - scenario.collapses) * (1 - scenario.diverges)
         truth[arm] = (1 - lost) * intact + lost * collapsed
-    if scenario.baseline:
-        levels[-1], truth[-1] = SPREAD * NormalDist().inv_cdf(targets[-1]), targets[-1]
+    levels[fixed] = [SPREAD * NormalDist().inv_cdf(target) for target in targets[fixed]]
+    truth[fixed] = targets[fixed]
     return Population(levels, own, common, slopes, truth)
 
 
@@ -192,12 +192,12 @@ def draw(
         quirks, difficulties = _alike(groups, k, s, quirks, difficulties, random)
     logits = logits - quirks - difficulties
     probability = 1 / (1 + np.exp(-logits))
-    if scenario.baseline:
-        # Sure of every answer, so that it is the same at every seed.
-        probability[-1] = logits[-1] > 0
+    # Sure of every answer, so that they are the same at every seed.
+    fixed = slice(k - scenario.baselines, k)
+    probability[fixed] = logits[fixed] > 0
     if scenario.collapses:
         collapsed = random.random((k, s)) < scenario.collapses
-        collapsed[-1] &= not scenario.baseline
+        collapsed[fixed] = False
         probability[collapsed] = CHANCE
     if scenario.diverges:
         probability[random.random((k, s)) < scenario.diverges] = random.random(e) < CHANCE

@@ -294,7 +294,7 @@ def test_one_seed_each_has_intervals_and_ties_over_the_test_examples(tmp_path: P
     assert scores["lora/x"]["interval_over"] == "examples"
     message = {warning["name"]: warning["message"] for warning in body["warnings"]}["examples_alone"]
     assert message.startswith("Over the 1,319 test examples alone, lora/x cannot be told apart from oft/x by accuracy")
-    assert "unpaired tests, Holm's correction over 6 pairs; 2 groups in all" in message
+    assert "unpaired tests, Shaffer's correction over 6 pairs; 2 groups in all" in message
     assert "not of seeds" in message
     assumed = {warning["name"]: warning["message"] for warning in body["warnings"]}["assumed_examples"]
     assert assumed.startswith("The files tell no number of test examples. 1,319 are assumed")

@@ -109,7 +109,7 @@ def test_the_paragraph_says_what_was_done_and_cites_each_arm(built: Report) -> N
     text = "\n".join(lines)
     assert "3 epochs with AdamW" in text
     assert "No learning rate was searched. Learning rates are the method's default in tuneoff: head 0." in text
-    assert "corrected by Holm's method, and under 6 seeds in common nothing is called significant" in text
+    assert "corrected by Shaffer's method, and under 6 seeds in common nothing is called significant" in text
     assert "pairs inform one another of how much seeds differ (a moderated variance)." in text
     assert "Trials ran on Xeon (2 cores, 2 threads, 8.0 GiB of memory, computing on cpu)" in text
     assert "torch 2.13.0, transformers 5.23.0 and tuneoff 0.1.0" in text

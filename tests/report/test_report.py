@@ -181,7 +181,8 @@ def test_with_six_seeds_it_may_be_significant(tmp_path: Path) -> None:
     text = report.build(store(tmp_path, seeds=6)).as_data()["answer"]["text"]
     assert "too few" not in text
     assert (
-        "It is significantly ahead of head (p below 5%, Holm-corrected over all 6 pairs by accuracy; 6 seeds)" in text
+        "It is significantly ahead of head (p below 5%, Shaffer-corrected over all 6 pairs by accuracy; 6 seeds)"
+        in text
     )
 
 
@@ -299,10 +300,10 @@ def test_every_pair_is_in_the_page_and_in_csv(tmp_path: Path) -> None:
     by_name = {frozenset((pair["first"], pair["second"])): pair for pair in pairs}
     plain = by_name[frozenset(("head", "majority"))]
     assert (plain["relation"], plain["first"], plain["test"]) == ("ahead", "head", "seeds and examples")
-    assert float(plain["p_holm"]) >= float(plain["p"])
+    assert float(plain["p_corrected"]) >= float(plain["p"])
     arm = cells(page.read_text(), "## Pairs", "head – majority")
     assert arm.keys() == {
-        *("pair", "difference", "second worse by at most", "p", "p, Holm"),
+        *("pair", "difference", "second worse by at most", "p", "p, Shaffer"),
         *("Hedges' g", "P(better)", "relation", "seeds to settle"),
     }
     assert (arm["P(better)"], arm["relation"], arm["seeds to settle"]) == ("1.00", "ahead", "–")

@@ -41,7 +41,7 @@ def test_the_scope_knows_what_varies(tmp_path: Path) -> None:
 
 
 def test_the_correction_names_its_family(store: StudyStore) -> None:
-    assert "Holm-corrected over all 6 pairs by accuracy" in report.build(store).answer.text
+    assert "Shaffer-corrected over all 6 pairs by accuracy" in report.build(store).answer.text
 
 
 def test_metrics_besides_the_primary_are_exploratory(store: StudyStore) -> None:

@@ -222,7 +222,7 @@ def pair_fields(pair: Pair, direction: Direction, margin: float | None = None) -
         "interval_low": interval.low if interval else None,
         "interval_high": interval.high if interval else None,
         "p": pair.p,
-        "p_holm": pair.p_holm,
+        "p_corrected": pair.p_corrected,
         "effect": pair.effect,
         "win_rate": pair.win_rate,
         "test": pair.test,

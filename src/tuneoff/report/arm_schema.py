@@ -111,8 +111,8 @@ class Comparison(Part):
     )
     interval_high: float | None = Field(description="upper end")
     p: float | None = Field(description="two-sided p of this pair alone")
-    p_holm: float | None = Field(
-        description="corrected over all pairs of the verdict by Holm's method; this one decides the relation"
+    p_corrected: float | None = Field(
+        description="corrected over all pairs of the verdict by Shaffer's method; this one decides the relation"
     )
     effect: float | None = Field(
         description="the verdict's `effect_size`: the difference in standard deviations between seeds; null "

@@ -162,7 +162,7 @@ def _verdict(answer: Answer, metric: Metric | None) -> VerdictSummary | None:
         direction=metric.direction,
         groups=tuple(tuple(group) for group in verdict.groups),
         effect_size=EFFECT_SIZE,
-        correction="Holm",
+        correction="Shaffer",
         pairs=tuple(
             PairSummary(first=pair.first, second=pair.second, **pair_fields(pair, metric.direction, answer.margin))
             for pair in verdict.pairs

@@ -47,7 +47,7 @@ class ComparedTo(Part):
     difference: float | None = Field(description="as in the report's comparisons, like all below")
     interval_low: float | None = Field(description="lower end")
     interval_high: float | None = Field(description="upper end")
-    p_holm: float | None = Field(description="corrected over all pairs")
+    p_corrected: float | None = Field(description="corrected over all pairs")
     most_worse: float | None = Field(description="by how much the answer is worse at most")
     relation: Relation = Field(description="`open`, `ahead`, `behind`, `tied` or `not_compared`")
     seeds_needed: int | None = Field(description="how many seeds would settle it")

@@ -89,7 +89,7 @@ class VerdictSummary(Part):
         "pair is open"
     )
     effect_size: str = Field(description="name of the effect size")
-    correction: str = Field(description="Holm")
+    correction: str = Field(description="Shaffer")
     pairs: tuple[PairSummary, ...] = Field(
         description="every pair once, the better by rank first, as a comparison with the labels `first` and `second`"
     )

@@ -44,8 +44,8 @@ def test_rows_on_the_same_examples_are_tied_or_apart(tmp_path: Path) -> None:
     assert (pair.examples, pair.seeds, pair.test) == (400, 6, "seeds and examples")
     assert pair.interval is not None
     assert pair.interval.high < 0
-    assert pair.p_holm is not None
-    assert pair.p_holm < 0.05
+    assert pair.p_corrected is not None
+    assert pair.p_corrected < 0.05
     assert found.significant
     assert found.winner is None
     assert found.cheapest == {"train_seconds": "lora", "peak_memory_bytes": found.best, "stored_bytes": found.best}

@@ -83,8 +83,8 @@ def test_a_pair_turned_around_says_the_same() -> None:
 def test_below_six_seeds_nothing_is_significant(seeds: int) -> None:
     found = verdict(accuracies([0.2, 0.95], seeds=seeds, between=0.0001), "higher")
     pair = found.pair("b", "a")
-    assert pair.p_holm is not None
-    assert pair.p_holm < 0.05
+    assert pair.p_corrected is not None
+    assert pair.p_corrected < 0.05
     assert pair.relation == "open"
     assert pair.seeds_needed == 6
     assert found.winner is None
@@ -188,13 +188,13 @@ def test_pairs_use_the_seeds_that_both_have() -> None:
     assert pair.difference == pytest.approx((0.9 + 0.5 + 1.0) / 3)
 
 
-def test_holm_counts_all_pairs() -> None:
+def test_the_correction_counts_all_pairs() -> None:
     alone = verdict(accuracies([0.8, 0.84]), "higher").pair("b", "a")
     among = verdict(accuracies([0.8, 0.84, 0.8, 0.8]), "higher")
-    assert alone.p == alone.p_holm
+    assert alone.p == alone.p_corrected
     smallest = min(among.pairs, key=lambda pair: pair.p or 0.0)
     assert smallest.p is not None
-    assert smallest.p_holm == pytest.approx(6 * smallest.p)
+    assert smallest.p_corrected == pytest.approx(6 * smallest.p)
 
 
 def test_a_projection_comes_true_when_the_seeds_are_added() -> None:
@@ -271,7 +271,7 @@ def test_two_seeds_of_methods_that_do_not_differ_are_rarely_beyond_the_noise() -
     beyond = 0
     for study in range(200):
         samples = accuracies([0.8] * 8, seeds=2, examples=200, between=0.0, seed=study)
-        beyond += any((pair.p_holm or 0.0) <= 0.05 for pair in verdict(samples, "higher").pairs)
+        beyond += any((pair.p_corrected or 0.0) <= 0.05 for pair in verdict(samples, "higher").pairs)
     assert beyond <= 3
 
 

@@ -70,10 +70,10 @@ def _examples_alone(results: Results, outcomes: Outcomes) -> list[Finding]:
     named = ", ".join(others) if others else "no arm"
     message = (
         f"Over the {ties.examples:,} test examples alone, {named} cannot be told apart from {best} by {metric.name} "
-        f"({len(others)} arms; unpaired tests, Holm's correction over {ties.pairs:,} pairs; {len(ties.groups)} groups "
-        f"in all). A pair by itself must differ by {ties.smallest:.3f} to be found four times in five. This is of test "
-        f"examples, not of seeds: how much seeds differ one seed does not show, and it takes {SEEDS_REQUIRED} of each "
-        "arm, at the least, to say that one arm is better."
+        f"({len(others)} arms; unpaired tests, Shaffer's correction over {ties.pairs:,} pairs; {len(ties.groups)} "
+        f"groups in all). A pair by itself must differ by {ties.smallest:.3f} to be found four times in five. This is "
+        "of test examples, not of seeds: how much seeds differ one seed does not show, and it takes "
+        f"{SEEDS_REQUIRED} of each arm, at the least, to say that one arm is better."
     )
     return [Finding(name="examples_alone", message=message)]
 

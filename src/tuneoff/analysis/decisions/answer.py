@@ -174,7 +174,7 @@ def _pair(arm: Arm, other: Arm, outcomes: Outcomes, verdict: Verdict | None, met
         difference=None,
         interval=None,
         p=None,
-        p_holm=None,
+        p_corrected=None,
         effect=None,
         win_rate=None,
         test=None,

@@ -5,7 +5,7 @@
     two_errors.py  the sum of those two errors: its tail, and many intervals at once
     all_pairs.py  the differences of all pairs, measured together
     moderated.py  what all pairs tell together of how much seeds differ
-    multiple.py   Holm's correction, and groups of methods that cannot be told apart
+    multiple.py   Shaffer's correction, and groups of methods that cannot be told apart
     ranking.py    who is the best where methods have different seeds
     joint.py      draws of all methods' true means together: how often each would be the best
     estimates.py  one method's mean and its interval
@@ -23,7 +23,7 @@ Nothing here reads a record or knows a metric. `benchmarks/calibration.py` check
 from tuneoff.analysis.statistics.equivalence import Equivalence, equivalence, most_better, most_worse
 from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, Interval, estimate, estimate_positive
 from tuneoff.analysis.statistics.joint import best_probabilities, draw_means
-from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
+from tuneoff.analysis.statistics.multiple import letters, shaffer, tie_groups
 from tuneoff.analysis.statistics.pairs import SEEDS_REQUIRED, Pair
 from tuneoff.analysis.statistics.racing import Race, replay
 from tuneoff.analysis.statistics.ranking import Ranking, rank
@@ -48,12 +48,12 @@ __all__ = [
     "equivalence",
     "estimate",
     "estimate_positive",
-    "holm",
     "letters",
     "most_better",
     "most_worse",
     "rank",
     "replay",
+    "shaffer",
     "tie_groups",
     "tie_letters",
     "verdict",

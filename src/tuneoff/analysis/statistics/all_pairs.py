@@ -94,7 +94,7 @@ def _measure_together(samples: Sequence[Sample], direction: Direction) -> dict[t
             difference=mean,
             interval=None,
             p=None,
-            p_holm=None,
+            p_corrected=None,
             effect=None if effects is None else float(effects[first, second]),
             win_rate=float(wins[first, second]),
             test=None,

@@ -235,10 +235,14 @@ def rest_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> 
     seeds, examples = first.shape
     if seeds == 1:
         return 0.0
-    first_rest, second_rest = (
-        values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean() for values in (first, second)
-    )
+    first_rest = _rest(first)
+    second_rest = first_rest if second is first else _rest(second)
     return float(np.vdot(first_rest, second_rest) / ((seeds - 1) * (examples - 1) * seeds * examples))
+
+
+def _rest(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    rest: NDArray[np.float64] = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    return rest
 
 
 def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -253,7 +257,7 @@ def example_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) 
     """
     seeds, examples = first.shape
     first_deviations: NDArray[np.float64] = first - first.mean(axis=1, keepdims=True)
-    second_deviations: NDArray[np.float64] = second - second.mean(axis=1, keepdims=True)
+    second_deviations = first_deviations if second is first else second - second.mean(axis=1, keepdims=True)
     same_seed = np.vdot(first_deviations, second_deviations)
     if seeds == 1:
         return float(same_seed / ((examples - 1) * examples))

@@ -1,23 +1,44 @@
-"""Many comparisons at once: Holm's correction, and groups of methods that cannot be told apart."""
+"""Many comparisons at once: Shaffer's correction, and groups of methods that cannot be told apart."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p-values, in the given order: below 5 %, some true null is rejected in at most 5 % of studies.
+def shaffer(p_values: Sequence[float], methods: int) -> list[float]:
+    """Corrects p-values of pairs of methods, in the given order: below 5 %, some two methods that do not differ are
+    told apart in at most 5 % of studies.
 
-    Holds however the tests depend on one another. Holm, A simple sequentially rejective multiple test procedure,
-    Scand J Stat 6, 1979.
+    Holds however the tests depend on one another. It goes as Holm's (A simple sequentially rejective multiple test
+    procedure, Scand J Stat 6, 1979), from the smallest p on, but knows that methods which equal a third one are equal:
+    where one pair differs, others must. So after the first claim fewer pairs are left than were not claimed. Shaffer,
+    Modified sequentially rejective multiple test procedures, J Am Stat Assoc 81, 1986.
+
+    Args:
+        p_values: of the pairs that were tested, each pair once.
+        methods: number of methods that make them.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected = [0.0] * len(p_values)
     running_max = 0.0
-    for rank, index in enumerate(order):
-        running_max = max(running_max, min(1.0, p_values[index] * (len(p_values) - rank)))
+    for claimed, index in enumerate(order):
+        left = most_equal(methods, len(p_values), claimed)
+        running_max = max(running_max, min(1.0, p_values[index] * left))
         corrected[index] = running_max
     return corrected
+
+
+def most_equal(methods: int, tested: int, differing: int) -> int:
+    """Returns how many tested pairs may be of equal methods, at most, where so many others of these differ.
+
+    Equal methods form blocks. That of the largest block alone can be no more than all pairs without those that differ,
+    and the most pairs are in blocks of this size and one of the rest.
+    """
+    pairs = math.comb(methods, 2) - differing
+    size = (1 + math.isqrt(1 + 8 * pairs)) // 2
+    blocks, rest = divmod(methods, size)
+    return min(tested - differing, blocks * math.comb(size, 2) + math.comb(rest, 2))
 
 
 def tie_groups(ranked: Sequence[str], different: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:

@@ -45,7 +45,7 @@ class Pair:
         interval: of the difference, for this pair alone (not corrected for looking at many).
         bounds: of the difference, each one-sided, for all rivals of one method together (`equivalence.py`).
         p: two-sided, for this pair alone.
-        p_holm: corrected over all pairs of the verdict; this one decides.
+        p_corrected: corrected over all pairs of the verdict; this one decides.
         effect: the difference in units of the spread between seeds: Hedges' g, which is Cohen's d with the
             two methods' pooled standard deviation and Hedges' correction for few seeds (J Educ Stat 6, 1981). None
             under three seeds, or without a spread.
@@ -71,7 +71,7 @@ class Pair:
     difference: float | None
     interval: Interval | None
     p: float | None
-    p_holm: float | None
+    p_corrected: float | None
     effect: float | None
     win_rate: float | None
     test: Test | None
@@ -179,18 +179,18 @@ def _difference_intervals(differences: Sequence[Components], level: float, fract
     return intervals
 
 
-def decide(pair: Pair, p_holm: float | None, first_better: bool, alpha: float, seeds_required: int) -> Pair:
+def decide(pair: Pair, p_corrected: float | None, first_better: bool, alpha: float, seeds_required: int) -> Pair:
     """Adds the relation; where p is significant, the first is ahead if it is the better (at the look that p is of)."""
     if pair.difference is None:
         return pair
     if pair.seeds < seeds_required:
-        return replace(pair, p_holm=p_holm, relation="open")
-    if p_holm is None:
+        return replace(pair, p_corrected=p_corrected, relation="open")
+    if p_corrected is None:
         return pair
     relation: Relation = "tied"
-    if p_holm <= alpha:
+    if p_corrected <= alpha:
         relation = "ahead" if first_better else "behind"
-    return replace(pair, p_holm=p_holm, relation=relation)
+    return replace(pair, p_corrected=p_corrected, relation=relation)
 
 
 def project(
@@ -199,7 +199,7 @@ def project(
     """Adds how many seeds would settle an open pair, `most_seeds` at most, and the range that their number lies in.
 
     With so many, the difference exceeds its critical value by the margin that `POWER` asks for, at the level that
-    Holm's correction leaves the open pairs. The range is of the differences in their interval of `RANGE_LEVEL`.
+    the correction leaves the open pairs. The range is of the differences in their interval of `RANGE_LEVEL`.
     """
     if parts is None or pair.p is None or pair.significant:
         return pair

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuneoff.analysis.statistics.estimates import LEVEL, Interval
-from tuneoff.analysis.statistics.multiple import holm, tie_groups
+from tuneoff.analysis.statistics.multiple import shaffer, tie_groups
 from tuneoff.analysis.statistics.pairs import POWER, Direction
 
 
@@ -22,7 +22,7 @@ class ExampleTies:
 
     Attributes:
         examples: number of them.
-        pairs: number of pairs that were tested, which Holm's correction is over.
+        pairs: number of pairs that were tested, which Shaffer's correction is over.
         groups: the largest groups within which nothing could be told apart, best first.
         smallest: the smallest difference to the best that one test of a pair by itself finds with probability `POWER`.
     """
@@ -47,7 +47,7 @@ def wilson(share: float, examples: int, level: float = LEVEL) -> Interval:
 
 
 def example_ties(shares: Mapping[str, float], examples: int, direction: Direction, level: float = LEVEL) -> ExampleTies:
-    """Tests every pair of shares of the same number of examples, with Holm's correction.
+    """Tests every pair of shares of the same number of examples, with Shaffer's correction.
 
     The test is that of two proportions with their common share in the variance (Pearson's chi-squared, without a
     correction for continuity).
@@ -61,7 +61,7 @@ def example_ties(shares: Mapping[str, float], examples: int, direction: Directio
     sign = -1.0 if direction == "higher" else 1.0
     ranked = sorted(shares, key=lambda label: sign * shares[label])
     pairs = list(itertools.combinations(ranked, 2))
-    corrected = holm([_p_value(shares[one], shares[other], examples) for one, other in pairs])
+    corrected = shaffer([_p_value(shares[one], shares[other], examples) for one, other in pairs], len(ranked))
     different = [pair for pair, p in zip(pairs, corrected, strict=True) if p <= 1 - level]
     best = shares[ranked[0]]
     smallest = (_quantile(level) + _quantile(2 * POWER - 1)) * math.sqrt(2 * best * (1 - best) / examples)

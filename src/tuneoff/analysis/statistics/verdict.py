@@ -10,7 +10,7 @@ from tuneoff.analysis.statistics.all_pairs import measure_all
 from tuneoff.analysis.statistics.crossed import Components
 from tuneoff.analysis.statistics.estimates import LEVEL, Estimate, estimate
 from tuneoff.analysis.statistics.moderated import moderate
-from tuneoff.analysis.statistics.multiple import holm, letters, tie_groups
+from tuneoff.analysis.statistics.multiple import letters, most_equal, shaffer, tie_groups
 from tuneoff.analysis.statistics.pairs import (
     MOST_SEEDS,
     SEEDS_REQUIRED,
@@ -94,7 +94,7 @@ def verdict(
         samples: one per method, under different labels; of the same metric on the same test examples.
         direction: which values are better.
         fraction: whether values lie in [0, 1] by definition; then no method's interval leaves it.
-        level: of the intervals; 1 - level is what Holm's correction keeps false claims of a study under.
+        level: of the intervals; 1 - level is what Shaffer's correction keeps false claims of a study under.
         seeds_required: fewest seeds in common at which a difference may be called significant.
         ranking: of these methods, those last that it does not name; by default of all of them.
         looks: where seeds were added look by look; then every pair is compared at the last look that both had, and the
@@ -105,8 +105,9 @@ def verdict(
     """
     ranked = _ranked(_at_last_look(samples, looks), direction, ranking)
     decided = _decided(ranked, direction, level, seeds_required, looks)
-    open_count = sum(pair.p is not None and not pair.significant for pair, _ in decided)
-    alpha = (1 - level) / max(open_count, 1)
+    tested, claimed = sum(pair.p is not None for pair, _ in decided), sum(pair.significant for pair, _ in decided)
+    # Of these, the correction asks the next pair for this.
+    alpha = (1 - level) / (most_equal(len(ranked), tested, claimed) if claimed < tested else 1)
     if looks is not None:
         alpha = looks.nominal(alpha, len(looks.counts))
     most_seeds = max(MOST_SEEDS, looks.counts[-1]) if looks is not None else MOST_SEEDS
@@ -159,7 +160,7 @@ def _decided(
         p_values = [pair.p for pair in telling]
     else:
         compared, p_values, telling = _compared_at_looks(ranked, direction, looks)
-    corrected = iter(holm([p for p in p_values if p is not None]))
+    corrected = iter(shaffer([p for p in p_values if p is not None], len(ranked)))
     decided = []
     for (pair, parts), p, at_least_p in zip(compared, p_values, telling, strict=True):
         # Before its first look a pair is open, however many seeds it has.

@@ -49,7 +49,7 @@ def pairs(report: Report) -> str:
     is_cut = len(pairs_shown) > PAIRS_SHOWN
     if is_cut:
         pairs_shown = tuple(pair for pair in pairs_shown if best in (pair.first, pair.second))
-    heads = ["pair", "difference", "second worse by at most", "p", "p, Holm"]
+    heads = ["pair", "difference", "second worse by at most", "p", f"p, {verdict.correction}"]
     heads += [verdict.effect_size, "P(better)", "relation", "seeds to settle"]
     explanation = (
         f"Difference of test {metric_name(verdict.metric)}, the first minus the second, on the seeds and "
@@ -83,7 +83,7 @@ def _pair_row(pair: PairSummary, unit: str) -> list[str]:
         name,
         columns.difference(pair, unit),
         "–" if pair.most_better is None else columns.bound(pair.most_better, unit),
-        *(_p(value, pair.seeds) for value in (pair.p, pair.p_holm)),
+        *(_p(value, pair.seeds) for value in (pair.p, pair.p_corrected)),
         effect,
         # Of one seed it would be 0 or 1, which sounds like certainty.
         "–" if pair.seeds < 2 or pair.win_rate is None else f"{pair.win_rate:.2f}",
