@@ -8,7 +8,7 @@ import pytest
 
 import tuneoff
 
-PUBLIC = ["Status", "Study", "StudySpec", "TrialRecord", "TrialSpec", "TuneoffError", "__version__"]
+PUBLIC = ["Series", "Status", "Study", "StudySpec", "TrialRecord", "TrialSpec", "TuneoffError", "__version__"]
 
 
 def fresh(code: str) -> list[str]:

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from tuneoff.config.spec import StudySpec, TrialSpec
     from tuneoff.errors import TuneoffError
     from tuneoff.records.record import Status, TrialRecord
+    from tuneoff.study.series import Series
     from tuneoff.study.study import Study
 
 __version__ = "0.1.0"
 
-__all__ = ["Status", "Study", "StudySpec", "TrialRecord", "TrialSpec", "TuneoffError", "__version__"]
+__all__ = ["Series", "Status", "Study", "StudySpec", "TrialRecord", "TrialSpec", "TuneoffError", "__version__"]
 
 _HOMES = {
+    "Series": "tuneoff.study.series",
     "Status": "tuneoff.records.record",
     "Study": "tuneoff.study.study",
     "StudySpec": "tuneoff.config.spec",

@@ -32,3 +32,12 @@ def data_suffix(name: str) -> str:
 def is_data_file(name: str) -> bool:
     """Tells whether a name is one of a file of rows."""
     return data_suffix(name) in DATA_SUFFIXES
+
+
+def without_suffixes(name: str) -> str:
+    """Returns the name of a file of rows without what it ends in: `rows.v2` of `rows.v2.jsonl.gz`; others as they
+    are."""
+    if not is_data_file(name):
+        return name
+    path = PurePath(name)
+    return PurePath(path.stem).stem if path.suffix.lower() in PACKED_SUFFIXES else path.stem

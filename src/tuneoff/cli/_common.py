@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tuneoff.config.protocol import Protocol
     from tuneoff.config.spec import PricesSpec
+    from tuneoff.study.series import Series
     from tuneoff.study.study import Study
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -309,10 +310,49 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     """Opens the study that a command line names.
 
     Raises:
+        StudyError: with every problem of it; where it names a series.
+    """
+    from tuneoff.study.study import Study
+
+    return Study(**_arguments(reference, options))
+
+
+def open_study_or_series(reference: str, options: StudyOptions) -> Study | Series:
+    """Opens what a command line names: a study or, where a list makes it one, a series.
+
+    Raises:
         StudyError: with every problem of it.
     """
-    from tuneoff.errors import StudyError
+    from tuneoff.planning import loading
+    from tuneoff.planning.series import listed_axes
+    from tuneoff.study.series import Series
     from tuneoff.study.study import Study
+
+    arguments = _arguments(reference, options)
+    raw, _, _ = loading.read(arguments["study"], arguments["overrides"], arguments["executor"])
+    if listed_axes(raw):
+        return Series(arguments.pop("study"), **arguments)
+    return Study(**arguments)
+
+
+def refuse_for_series(option: str, value: Any) -> None:
+    """Refuses an option that only one study takes.
+
+    Raises:
+        StudyError: if it was given.
+    """
+    from tuneoff.errors import StudyError
+
+    if value is not None:
+        raise StudyError(
+            f"{option} is for one study, and this is a series of several",
+            hint=f"Leave it out, or give {option} to the folder of one member (members/NAME) once it has begun.",
+        )
+
+
+def _arguments(reference: str, options: StudyOptions) -> dict[str, Any]:
+    """Returns what `Study` and `Series` are made with."""
+    from tuneoff.errors import StudyError
 
     names = [name.strip() for text in options["methods"] for name in text.split(",") if name.strip()]
     if options["methods"] and not names:
@@ -329,31 +369,37 @@ def open_study(reference: str, options: StudyOptions) -> Study:
     if options["trackers"]:
         trackers = [name.strip() for text in options["trackers"] for name in text.split(",") if name.strip()]
         overrides.append(f"trackers={json.dumps(trackers)}")
-    return Study(
-        _kept_study(reference) or reference,
-        overrides=overrides,
-        methods=list(dict.fromkeys(names)) or None,
-        seeds=options["seeds"],
-        random_weights=options["random_weights"],
-        device=options["device"],
-        executor=options["executor"] or ("ray" if options["ray_address"] else None),
-    )
+    return {
+        "study": _kept_study(reference) or reference,
+        "overrides": overrides,
+        "methods": list(dict.fromkeys(names)) or None,
+        "seeds": options["seeds"],
+        "random_weights": options["random_weights"],
+        "device": options["device"],
+        "executor": options["executor"] or ("ray" if options["ray_address"] else None),
+    }
 
 
 def folder_of(reference: str) -> Path | None:
-    """Returns the folder of an earlier run by which a command line names its study; None for a recipe or a study
-    file."""
+    """Returns the folder of an earlier run by which a command line names its study or series; None for a recipe or a
+    study file."""
     from tuneoff.planning.loading import recipe_names
-    from tuneoff.store import StudyStore
+    from tuneoff.store import SeriesStore, StudyStore
 
-    return Path(reference) if StudyStore(Path(reference)).is_there and reference not in recipe_names() else None
+    folder = Path(reference)
+    is_there = StudyStore(folder).is_there or SeriesStore(folder).is_there
+    return folder if is_there and reference not in recipe_names() else None
 
 
 def _kept_study(reference: str) -> dict[str, Any] | None:
-    from tuneoff.store import StudyStore
+    from tuneoff.store import SeriesStore, StudyStore
 
     folder = folder_of(reference)
-    return None if folder is None else StudyStore(folder).study().model_dump(mode="json")
+    if folder is None:
+        return None
+    if SeriesStore(folder).is_there:
+        return SeriesStore(folder).study
+    return StudyStore(folder).study().model_dump(mode="json")
 
 
 def console(stderr: bool = False) -> Console:

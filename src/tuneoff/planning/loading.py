@@ -27,6 +27,7 @@ from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.prices import with_prices
 from tuneoff.planning.problems import check, problems_of
+from tuneoff.planning.series import SeriesSpec, parse_series, refuse_series
 from tuneoff.planning.yaml import Lines
 from tuneoff.planning.yaml import read_yaml as read_yaml
 from tuneoff.suffixes import is_data_file
@@ -40,15 +41,15 @@ def recipe_names() -> list[str]:
 
 
 def load(
-    reference: str | Path,
+    reference: str | Path | Mapping[str, Any],
     overrides: Iterable[str] | Mapping[str, Any] = (),
     executor: str | None = None,
     **changes: Any,
 ) -> StudySpec:
-    """Reads a recipe (by name) or a study file (by path), applies overrides and checks the whole.
+    """Reads a recipe (by name), a study file (by path) or plain data, applies overrides and checks the whole.
 
     Args:
-        reference: a recipe's name or the path of a YAML file.
+        reference: a recipe's name, the path of a YAML file, or plain data.
         overrides: `dotted.key=value` texts; values are read as YAML.
         executor: see `choose_executor`.
         changes: passed to `narrow` (`methods`, `seeds`, `random_weights`).
@@ -56,6 +57,35 @@ def load(
     Raises:
         StudyError: with every problem found, each with its line.
     """
+    return narrow(parse(*read(reference, overrides, executor)), **changes)
+
+
+def load_series(
+    reference: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    executor: str | None = None,
+) -> SeriesSpec:
+    """Does what `load` does, for a series.
+
+    Raises:
+        StudyError: with every problem found, each with its line; also where no list makes it a series.
+    """
+    return parse_series(*read(reference, overrides, executor))
+
+
+def read(
+    reference: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    executor: str | None = None,
+) -> tuple[dict[str, Any], Lines, str]:
+    """Reads a recipe, a study file or plain data, and applies overrides; returns plain data, the line of each of its
+    keys, and what messages call it.
+
+    Raises:
+        StudyError: if it cannot be read as a mapping of keys, or an override cannot be applied.
+    """
+    if isinstance(reference, Mapping):
+        return override(choose_executor(reference, executor), overrides), {}, ""
     text, origin = _read(str(reference))
     raw, lines = read_yaml(text, origin)
     if not isinstance(raw, dict):
@@ -67,7 +97,7 @@ def load(
         )
     if "name" not in raw:
         raw["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(reference)).stem).strip("-._") or "study"
-    return narrow(parse(override(choose_executor(raw, executor), overrides), lines, origin), **changes)
+    return override(choose_executor(raw, executor), overrides), lines, origin
 
 
 def choose_executor(raw: Mapping[str, Any], name: str | None) -> dict[str, Any]:
@@ -166,7 +196,8 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             child = {}
         elif not isinstance(child, dict):
             where = ".".join(steps[: depth + 1])
-            raise StudyError(f"cannot set {key}: {where} is a value, it has no keys of its own")
+            kind = "a list" if isinstance(child, (list, tuple)) else "a value"
+            raise StudyError(f"cannot set {key}: {where} is {kind}, it has no keys of its own")
         node[step] = dict(child)
         node = node[step]
     node[steps[-1]] = value
@@ -177,8 +208,9 @@ def parse(raw: Mapping[str, Any], lines: Lines | None = None, origin: str = "") 
     """Checks plain data (as from YAML) and returns the study.
 
     Raises:
-        StudyError: with every problem found, plug-ins' options included.
+        StudyError: with every problem found, plug-ins' options included; where a list makes it a series.
     """
+    refuse_series(raw, lines or {}, origin)
     study, problems = check(with_prices(raw), lines or {})
     if problems or study is None:
         raise StudyError(problems, origin=origin)

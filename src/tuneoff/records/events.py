@@ -7,6 +7,7 @@ becomes of trials and study, as lines with an `event`. The functions make the li
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -182,6 +183,26 @@ class StudyEnded(_OfAll):
     )
 
 
+class SeriesStarted(_OfAll):
+    """A run of a series of studies begins; for each member follow the lines of a study."""
+
+    event: Literal["series_started"]
+    stream_version: int = Field(description="version of these events: 2")
+    study: str = Field(description="name of the series")
+    folder: str = Field(description="where the results are")
+    axis: str = Field(description="what the members differ in: `train_rows`, `model` or `data`")
+    members: tuple[str, ...] = Field(description="names of the members, in the order in which they run")
+
+
+class SeriesEnded(_OfAll):
+    """The last line of a series: the run is over."""
+
+    event: Literal["series_ended"]
+    outcome: Outcome = Field(description="as of `study_ended`; `failed_trials` also where a member could not be run")
+    error: str | None = Field(description="what was wrong, after `error`; else null")
+    problems: dict[str, str] = Field(description="member -> why it could not be run")
+
+
 StreamEvent = Annotated[
     StudyStarted
     | TrialStarted
@@ -193,7 +214,9 @@ StreamEvent = Annotated[
     | MachineUse
     | FindingEvent
     | TrialEnded
-    | StudyEnded,
+    | StudyEnded
+    | SeriesStarted
+    | SeriesEnded,
     Field(discriminator="event"),
 ]
 """One line of the stream."""
@@ -285,6 +308,30 @@ def study_ended(
 ) -> Event:
     """Returns the last line of a stream."""
     return {"event": "study_ended", "time": time or utc(), "outcome": outcome, "error": error, "report": report}
+
+
+def series_started(study: str, folder: str, axis: str, members: Iterable[str]) -> Event:
+    """Returns the first line of the stream of a series."""
+    return {
+        "event": "series_started",
+        "time": utc(),
+        "stream_version": STREAM_VERSION,
+        "study": study,
+        "folder": folder,
+        "axis": axis,
+        "members": list(members),
+    }
+
+
+def series_ended(outcome: Outcome, problems: Mapping[str, str] | None = None, error: str | None = None) -> Event:
+    """Returns the last line of the stream of a series."""
+    return {
+        "event": "series_ended",
+        "time": utc(),
+        "outcome": outcome,
+        "error": error,
+        "problems": dict(problems or {}),
+    }
 
 
 def _finite(value: Any) -> Any:

@@ -31,6 +31,7 @@ Its modules:
     trial_log.py    TrialLog: what a trial tells while it runs
     checkpoints.py  Checkpoints: what a trial's training continues from
     joining.py      whether a study may be kept in the folder of an earlier one
+    series.py       SeriesStore: a folder of several studies, one for each value of a list
     merging.py      joins folders of parts of one study
     trackers.py     StudyTrackers: what a study keeps of its trackers
     lock.py         one run at a time
@@ -39,12 +40,15 @@ Its modules:
 
 from tuneoff.store.checkpoints import TRIALS, KeptCheckpoints, StoredCheckpoint
 from tuneoff.store.files import give_usual_modes, refuse_overwriting, write_atomically
+from tuneoff.store.series import SeriesMember, SeriesStore
 from tuneoff.store.study import StudyStore
 from tuneoff.store.trial import TrialStore, link
 
 __all__ = [
     "TRIALS",
     "KeptCheckpoints",
+    "SeriesMember",
+    "SeriesStore",
     "StoredCheckpoint",
     "StudyStore",
     "TrialStore",

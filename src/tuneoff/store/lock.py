@@ -125,3 +125,12 @@ else:
         finally:
             os.close(handle)
         return False
+
+
+def held_since(path: Path) -> float | None:
+    """Returns when the run that holds the lock now began, in seconds since 1970; None where none does."""
+    if not is_held(path):
+        return None
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return None

@@ -33,6 +33,14 @@ from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
 
 _RERUN_HINT = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
+SERIES_FILE = "series.json"
+"""What makes a folder that of a series of studies (`tuneoff.store.series`)."""
+
+
+def siblings(root: Path) -> list[Path]:
+    """Returns the folders beside one whose names differ only in the last part, as those that `run` makes do."""
+    stem = root.name.rpartition("-")[0]
+    return [folder for folder in sorted(root.parent.glob(f"{stem}-??????")) if folder != root] if stem else []
 
 
 class StudyStore:
@@ -68,6 +76,9 @@ class StudyStore:
         """
         store = cls(Path(root))
         if not store.is_there:
+            if (store.root / SERIES_FILE).is_file():
+                members = ", ".join(str(folder) for folder in sorted(store.root.glob("members/*")))
+                raise StoreError(f"{root} holds a series of studies; one is asked for", hint=f"Name one: {members}.")
             problem = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
             matches = ", ".join(str(folder) for folder in store._of_that_name())
             note = f" Of that name there is {matches}." if matches else ""
@@ -196,9 +207,7 @@ class StudyStore:
     def relatives(self) -> list[StudyStore]:
         """Returns the studies in folders beside this one whose names differ only in the last part, as those that `run`
         makes do."""
-        stem = self.root.name.rpartition("-")[0]
-        siblings = sorted(self.root.parent.glob(f"{stem}-??????")) if stem else []
-        return [store for folder in siblings if folder != self.root and (store := StudyStore(folder)).is_there]
+        return [store for folder in siblings(self.root) if (store := StudyStore(folder)).is_there]
 
     def adopt(self, study: StudySpec, trials: list[TrialSpec], relatives: Iterable[StudyStore]) -> None:
         """Takes over the results that relatives have of these trials: a trial of the same id is the same trial.
@@ -237,11 +246,7 @@ class StudyStore:
     def running_since(self) -> float | None:
         """Returns when the run that writes to this folder now began, in seconds since 1970; None where there is
         none."""
-        if not lock.is_held(self._lock_path):
-            return None
-        with suppress(FileNotFoundError):
-            return self._lock_path.stat().st_mtime
-        return None
+        return lock.held_since(self._lock_path)
 
     @property
     def _lock_path(self) -> Path:

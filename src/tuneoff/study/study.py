@@ -54,8 +54,12 @@ class Study:
         executor: where trials run instead of the study's own: a name, or an executor that is used as it is, on its own
             device, and left open.
 
+    Attributes:
+        relatives: studies whose finished trials a run takes over; None: those beside `default_folder`, where that is
+            where it runs.
+
     Raises:
-        StudyError: with every problem of the study.
+        StudyError: with every problem of the study; also where a list makes it a series (`tuneoff.Series`).
     """
 
     def __init__(
@@ -76,13 +80,11 @@ class Study:
             study = study.model_dump(mode="json")
         if isinstance(study, StudySpec):
             self.spec = loading.narrow(study, **changes)
-        elif isinstance(study, Mapping):
-            raw = loading.override(loading.choose_executor(study, name), overrides)
-            self.spec = loading.narrow(loading.parse(raw), **changes)
         else:
             self.spec = loading.load(study, overrides, name, **changes)
         self.device = device
         self.folder: Path | None = None
+        self.relatives: Sequence[StudyStore] | None = None
         self.out_of_time = False
         self._planned: list[TrialSpec] = []
         self._budget: float | None = None
@@ -305,7 +307,9 @@ class Study:
         if budget is not None:
             self.limit(budget)
         self.folder = Path(out) if out is not None else self.default_folder
-        relatives = StudyStore(self.folder).relatives if out is None else []
+        relatives = self.relatives
+        if relatives is None:
+            relatives = StudyStore(self.folder).relatives if out is None else []
         held = self._one_executor() if self._budget is not None else nullcontext()
         with held, notebook.listening(self._count, listener, progress) as heard:
             clock = None
@@ -626,15 +630,19 @@ class Study:
         return StudyStore.open(self.folder)
 
     @contextmanager
+    def using(self, executor: Executor) -> Iterator[None]:
+        """Uses an executor for all that is done within, and leaves it open."""
+        before, self._own_executor = self._own_executor, executor
+        try:
+            yield
+        finally:
+            self._own_executor = before
+
+    @contextmanager
     def _one_executor(self) -> Iterator[None]:
         """Uses one executor for all that is done within."""
-        before = self._own_executor
-        with self._executor() as executor:
-            self._own_executor = executor
-            try:
-                yield
-            finally:
-                self._own_executor = before
+        with self._executor() as executor, self.using(executor):
+            yield
 
     @contextmanager
     def _executor(self, executor: ExecutorSpec | None = None) -> Iterator[Executor]:

@@ -67,6 +67,14 @@ def _inspect(payload: dict[str, Any], started: float) -> Any:
     return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
 
 
+def _check_sizes(payload: dict[str, Any], started: float) -> Any:
+    """Checks several numbers of training rows before any trial."""
+    from tuneoff.config.spec import StudySpec
+    from tuneoff.trial.data.sizes import check_sizes
+
+    check_sizes(StudySpec.model_validate(payload["study"]), payload["sizes"])
+
+
 def _profile(payload: dict[str, Any], started: float) -> Any:
     """Forecasts an arm by a few real steps."""
     from tuneoff.config.spec import TrialSpec
@@ -184,6 +192,7 @@ def _predict(payload: dict[str, Any], started: float) -> Any:
 
 VERBS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "inspect": _inspect,
+    "check_sizes": _check_sizes,
     "profile": _profile,
     "estimate": _estimate,
     "gpus": _gpus,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -50,9 +50,14 @@ def markdown() -> str:
             raise LookupError(f"no command {name!r}, though COMMANDS lists it")
         parts += _section(command, context, name, level=2)
         if name == "plan":
-            rows = "".join(f"| `{key}` | {meaning} |\n" for key, meaning in plan.KEYS.items())
-            parts.append(f"The JSON of `plan`, version {plan.SCHEMA_VERSION}:\n\n| key | meaning |\n|---|---|\n{rows}")
+            parts.append(f"The JSON of `plan`, version {plan.SCHEMA_VERSION}:\n\n{_keys(plan.KEYS)}")
+            parts.append(f"And of a series ([series.md](series.md)):\n\n{_keys(plan.SERIES_KEYS)}")
     return "\n".join(parts)
+
+
+def _keys(keys: Mapping[str, str]) -> str:
+    """Returns a table of keys and their meanings."""
+    return "| key | meaning |\n|---|---|\n" + "".join(f"| `{key}` | {meaning} |\n" for key, meaning in keys.items())
 
 
 def _section(command: click.Command, parent: click.Context, name: str, level: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 import click
@@ -13,6 +14,7 @@ from tuneoff.cli import _common
 from tuneoff.cli.commands import budget as budgets
 from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.cli.commands.budget import budget_option
+from tuneoff.errors import TuneoffError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tuneoff.executors.base import Inspection
     from tuneoff.records.forecast import StudyForecast
     from tuneoff.study.budget import Allotment
+    from tuneoff.study.series import Series
     from tuneoff.study.study import Study
 
 SCHEMA_VERSION = 3
@@ -54,6 +57,16 @@ KEYS = {
 }
 """What `plan --json` prints, key by key; docs/cli.md shows it."""
 
+SERIES_KEYS = {
+    "schema_version": "likewise",
+    "series": "`name`, `axis` (`train_rows`, `model` or `data`), `values` (member -> its value)",
+    "members": "member -> its plan, with the keys above",
+    "problems": "member -> why it cannot be run; the exit code is then 2",
+    "total_seconds": "of all trials of all members, one after another; null where that is not known",
+    "disk_bytes": "of their weights and predictions; likewise",
+}
+"""What `plan --json` prints of a series."""
+
 
 @click.command("plan")
 @click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
@@ -86,21 +99,118 @@ def plan_command(
       tuneoff plan quickstart-summarize --no-profile --gpu-memory 8GB
       tuneoff plan roberta-base-binary --random-weights --json
     """
-    opened = _common.open_study(study, options)
+    from tuneoff.study.series import Series
+
+    opened = _common.open_study_or_series(study, options)
+    limit = _size(gpu_memory)
+    if isinstance(opened, Series):
+        _common.refuse_for_series("--budget", budget)
+        _plan_series(opened, limit, not no_profile, as_json)
+        return
     if budget is not None:
         opened.limit(budget)
         opened.folder = _common.folder_of(study)
-    limit = _size(gpu_memory)
-    trials = opened.plan()
-    with forecasts.progress(_common.console(stderr=True)) as listener:
-        inspection, forecast = opened.preview(profile=not no_profile, memory_limit=limit, listener=listener)
-    allotment = opened.allot(forecast.arms if forecast else {}, inspection) if budget is not None else None
+    plan = _preview(opened, limit, not no_profile)
+    if budget is not None:
+        plan.allotment = opened.allot(plan.forecast.arms if plan.forecast else {}, plan.inspection)
     if as_json:
-        _common.print_json(as_data(opened, trials, inspection, forecast, allotment))
+        _common.print_json(as_data(opened, plan))
     else:
-        _show(opened, trials, inspection, forecast)
-        for line in budgets.lines(allotment) if allotment is not None else ():
+        _show(opened, plan)
+        for line in budgets.lines(plan.allotment) if plan.allotment is not None else ():
             _common.console().print(line, soft_wrap=True)
+
+
+@dataclass
+class Preview:
+    """What is known of a study before it is run.
+
+    Attributes:
+        trials: its final trials.
+        inspection: of its data, model and methods.
+        forecast: of what it will take; None where the data was not read.
+        allotment: what fits into a budget of time; None without one.
+    """
+
+    trials: Sequence[TrialSpec]
+    inspection: Inspection
+    forecast: StudyForecast | None
+    allotment: Allotment | None = None
+
+
+def _preview(study: Study, memory_limit: int | None, profile: bool) -> Preview:
+    """Looks at a study, and shows meanwhile what is being forecast."""
+    trials = study.plan()
+    with forecasts.progress(_common.console(stderr=True)) as listener:
+        inspection, forecast = study.preview(profile=profile, memory_limit=memory_limit, listener=listener)
+    return Preview(trials, inspection, forecast)
+
+
+def _plan_series(series: Series, memory_limit: int | None, profile: bool, as_json: bool) -> None:
+    """Shows the plan of every member, and what all take together. A member that cannot be run is told last, after the
+    plans of the others.
+
+    Raises:
+        TuneoffError: of the first such member, or if the sizes of a series do not go with the rows.
+    """
+    from tuneoff.report import units
+    from tuneoff.study.series import joined
+
+    previews: dict[str, Preview] = {}
+    problems: dict[str, TuneoffError] = {}
+    with series.one_executor() as executor:
+        series.check_sizes(executor)
+        for name, study in series.members.items():
+            try:
+                previews[name] = _preview(study, memory_limit, profile)
+            except TuneoffError as error:
+                problems[name] = error
+    totals = _totals([preview.forecast for preview in previews.values()] if not problems else [None])
+    if as_json:
+        data = {name: as_data(series.members[name], preview) for name, preview in previews.items()}
+        told = {name: str(error) for name, error in problems.items()}
+        _common.print_json(series_data(series, data, told, totals))
+    else:
+        console = _common.console()
+        for name, preview in previews.items():
+            _show(series.members[name], preview)
+            console.print()
+        seconds, disk_bytes = totals
+        time = "the time is not known" if seconds is None else f"about {units.seconds(seconds)}"
+        disk = "" if disk_bytes is None else f"; on disk: {units.size(disk_bytes)}"
+        trials = sum(len(preview.trials) for preview in previews.values())
+        count = _common.count
+        console.print(
+            f"series {series.spec.name}: {count(len(series.members), 'member')} ({', '.join(series.members)}), "
+            f"{count(trials, 'trial')}, one after another: {time}{disk}",
+            soft_wrap=True,
+            style="bold",
+        )
+    if problems:
+        raise joined(problems)
+
+
+def _totals(forecasts_of_members: Sequence[StudyForecast | None]) -> tuple[float | None, int | None]:
+    """Returns seconds and bytes of all members together; None where those of one are not known."""
+    sums = []
+    for figure in ("total_seconds", "disk_bytes"):
+        values = [getattr(forecast, figure, None) for forecast in forecasts_of_members]
+        sums.append(None if None in values else sum(values))
+    return sums[0], sums[1]
+
+
+def series_data(
+    series: Series, plans: dict[str, Any], problems: dict[str, str], totals: tuple[float | None, int | None]
+) -> dict[str, Any]:
+    """Returns the plan of a series as plain data (see `SERIES_KEYS`)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "series": {"name": series.spec.name, "axis": series.axis, "values": series.spec.values},
+        "members": plans,
+        "problems": problems,
+        "total_seconds": totals[0],
+        "disk_bytes": totals[1],
+    }
 
 
 def _size(text: str | None) -> int | None:
@@ -116,18 +226,12 @@ def _size(text: str | None) -> int | None:
     return int(size(text, "--gpu-memory"))
 
 
-def as_data(
-    study: Study,
-    trials: Sequence[TrialSpec],
-    inspection: Inspection,
-    forecast: StudyForecast | None,
-    allotment: Allotment | None = None,
-) -> dict[str, Any]:
+def as_data(study: Study, plan: Preview) -> dict[str, Any]:
     """Returns the plan as plain data (see `KEYS`)."""
     from tuneoff import registry
     from tuneoff.planning.plan import task_options
 
-    spec = study.spec
+    spec, inspection = study.spec, plan.inspection
     return {
         "schema_version": SCHEMA_VERSION,
         "study": {
@@ -141,12 +245,12 @@ def as_data(
             "seeds": list(spec.protocol.seeds),
             "arms": list(spec.methods),
         },
-        "trials": [_trial(trial, inspection.trials.get(trial.id)) for trial in trials],
+        "trials": [_trial(trial, inspection.trials.get(trial.id)) for trial in plan.trials],
         "search_trials": dict(Counter(trial.label for trial in study.plan_search())),
         "labels": list(inspection.labels),
         "data": inspection.data,
-        "forecast": None if forecast is None else forecast.model_dump(mode="json"),
-        "budget": None if allotment is None else budgets.as_data(allotment),
+        "forecast": None if plan.forecast is None else plan.forecast.model_dump(mode="json"),
+        "budget": None if plan.allotment is None else budgets.as_data(plan.allotment),
         "warnings": [dict(warning) for warning in inspection.warnings],
     }
 
@@ -167,11 +271,12 @@ def _trial(trial: TrialSpec, counts: dict[str, dict[str, int]] | None) -> dict[s
     return data
 
 
-def _show(study: Study, trials: Sequence[TrialSpec], inspection: Inspection, forecast: StudyForecast | None) -> None:
+def _show(study: Study, plan: Preview) -> None:
     from rich.text import Text
 
     from tuneoff.planning.plan import task_options
 
+    trials, inspection, forecast = plan.trials, plan.inspection, plan.forecast
     console = _common.console()
     spec, protocol = study.spec, study.spec.protocol
     console.print(Text(spec.name, style="bold") + Text(f": {spec.description.strip()}" if spec.description else ""))

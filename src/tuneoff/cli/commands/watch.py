@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from tuneoff.cli.live.follow import FolderFollower, FolderState
     from tuneoff.cli.live.run_progress import RunProgress
+    from tuneoff.cli.live.stream import Stream
+    from tuneoff.store import SeriesMember, SeriesStore
 
 LOOK_SECONDS = 1.0
 
@@ -44,7 +47,7 @@ def watch_command(
 
     DIR is a folder that `tuneoff run` made or will make (--wait). Shows the same as the run itself, and the checkpoints
     that trials would continue from; reads only, and ends when the study does; where a run broke off it says so and
-    waits for the next. Ctrl-C ends the watching alone.
+    waits for the next. Of a series it shows member after member. Ctrl-C ends the watching alone.
 
     \b
     Examples:
@@ -52,30 +55,89 @@ def watch_command(
       tuneoff watch runs/quickstart-1a2b3c --once
       tuneoff watch runs/mine --wait --json
     """
-    from tuneoff.cli.live.follow import FolderFollower
-    from tuneoff.store import StudyStore
+    from tuneoff.cli.live.stream import Stream
+    from tuneoff.store import SeriesStore
 
     console = _common.console()
     lines = not (as_json or (console.is_terminal and not console.is_dumb_terminal))
     pause = interval or LOOK_SECONDS
-    follower = FolderFollower(StudyStore(folder), history=as_json, checkpoints=not as_json)
-    # Lines report at once what begins and ends, however rarely they report what runs.
-    updates = looks(follower, once, wait, min(pause, LOOK_SECONDS) if lines else pause)
-    try:
-        if as_json:
-            last_look = _stream(updates, folder)
-        elif once:
-            last_look = _show_once(updates, folder, console)
-        else:
-            last_look = _show(updates, folder, console, interval)
-    except KeyboardInterrupt:
-        ctx.exit(INTERRUPTED)
-    if last_look is not None and last_look.is_over and last_look.failed:
+    with Stream(as_json) as stream:
+        watcher = Watcher(console, stream, once, wait, interval, min(pause, LOOK_SECONDS) if lines else pause)
+        series, failed = SeriesStore(folder), False
+        try:
+            if not series.is_there:
+                look = watcher.watch_study(folder)
+                failed = look is not None and look.is_over and bool(look.failed)
+            if series.is_there:
+                failed = watcher.watch_series(series)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+    if failed:
         ctx.ensure_object(State).exit_code = TRIAL_FAILED
 
 
+@dataclass
+class Watcher:
+    """Watches as the command line asks.
+
+    Attributes:
+        console: where it is shown.
+        stream: takes the events instead, where they are wanted.
+        once, wait: show where it stands now, and end; wait where nothing is there.
+        interval: seconds between two lines, as given.
+        pause: seconds between two looks.
+    """
+
+    console: Console
+    stream: Stream
+    once: bool
+    wait: bool
+    interval: float | None
+    pause: float
+
+    def watch_study(self, folder: Path) -> FolderState | None:
+        """Watches one study until it is over; returns the last look, None where no study is there."""
+        from tuneoff.cli.live.follow import FolderFollower
+        from tuneoff.store import StudyStore
+
+        as_json = self.stream.wanted
+        follower = FolderFollower(StudyStore(folder), history=as_json, checkpoints=not as_json)
+        # Lines report at once what begins and ends, however rarely they report what runs.
+        updates = looks(follower, self.once, self.wait, self.pause)
+        if as_json:
+            return _stream(updates, folder, self.stream)
+        if self.once:
+            return _show_once(updates, folder, self.console)
+        return _show(updates, folder, self.console, self.interval)
+
+    def watch_series(self, series: SeriesStore) -> bool:
+        """Watches member after member until all are over; returns whether one failed or could not be run."""
+        from tuneoff.records import events
+
+        since, names = series.running_since(), [member.name for member in series.members]
+        begin = events.series_started(series.name, str(series.root), series.axis, names)
+        self.stream.send({**begin, "time": events.utc(since) if since is not None else None})
+        failed, is_over, problems = False, True, dict[str, str]()
+        for name in names:
+            while _is_to_come(series, member := series.find(name)) and not self.once:
+                time.sleep(self.pause)
+            if member.problem:
+                problems[name] = member.problem
+            if not self.stream.wanted:
+                note = f": cannot be run: {member.problem}" if member.problem else ""
+                note = note or ("" if member.store.is_there else ": not begun")
+                self.console.print(f"{name}{note}", style="bold", soft_wrap=True)
+            look = self.watch_study(member.store.root) if member.store.is_there else None
+            failed = failed or bool(problems) or (look is not None and look.is_over and bool(look.failed))
+            is_over = is_over and (bool(member.problem) or (look is not None and look.is_over))
+        if is_over or series.running_since() is None:
+            outcome: events.Outcome = "failed_trials" if failed else "completed"
+            self.stream.send({**events.series_ended(outcome if is_over else "stopped", problems), "time": None})
+        return failed
+
+
 def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> Iterator[FolderState]:
-    """Yields looks until the study is over, or one look.
+    """Yields looks until the study is over, or one look; none where the folder is that of a series.
 
     Args:
         follower: makes the looks.
@@ -86,7 +148,7 @@ def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> 
     Raises:
         StoreError: where no study is there, and `wait` is false.
     """
-    from tuneoff.store import StudyStore
+    from tuneoff.store import SeriesStore, StudyStore
 
     is_waiting = False
     while True:
@@ -95,12 +157,19 @@ def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> 
             yield look
             if once or look.is_over:
                 return
+        elif SeriesStore(follower.store.root).is_there:
+            return
         elif not wait:
             StudyStore.open(follower.store.root)
         elif not is_waiting:
             is_waiting = True
             _common.echo(f"waiting for a study in {follower.store.root}", err=True)
         time.sleep(interval)
+
+
+def _is_to_come(series: SeriesStore, member: SeriesMember) -> bool:
+    """Tells whether a run is on that has not come to a member yet."""
+    return not member.store.is_there and not member.problem and series.running_since() is not None
 
 
 def take_in(board: RunProgress, look: FolderState, folder: Path) -> None:
@@ -155,7 +224,8 @@ def _show(updates: Iterator[FolderState], folder: Path, console: Console, interv
     with view.show([], console, interval=line_interval, state="") as board:
         for last_look in updates:
             take_in(board, last_look, folder)
-    console.print(view.view(board, console.width))
+    if last_look is not None:
+        console.print(view.view(board, console.width))
     return last_look
 
 
@@ -167,24 +237,23 @@ def _show_once(updates: Iterator[FolderState], folder: Path, console: Console) -
     last_look: FolderState | None = None
     for last_look in updates:
         take_in(board, last_look, folder)
-    console.print(view.view(board, console.width))
+    if last_look is not None:
+        console.print(view.view(board, console.width))
     return last_look
 
 
-def _stream(updates: Iterator[FolderState], folder: Path) -> FolderState | None:
+def _stream(updates: Iterator[FolderState], folder: Path, stream: Stream) -> FolderState | None:
     """Prints events as a run streams them: all since the study's first trial, then what happens now."""
     from tuneoff import report
     from tuneoff.cli.live.folder_events import FolderEvents
-    from tuneoff.cli.live.stream import Stream
     from tuneoff.store import StudyStore
 
     last_look: FolderState | None = None
     events = FolderEvents(str(folder), lambda: report.build(StudyStore(folder)).as_data())
-    with Stream() as stream:
-        for look in updates:
-            for event in events.of(look):
-                stream.send(event)
-            last_look = look
-            if stream.broken:
-                break
+    for look in updates:
+        for event in events.of(look):
+            stream.send(event)
+        last_look = look
+        if stream.broken:
+            break
     return last_look
