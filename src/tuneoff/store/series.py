@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,8 @@ class SeriesStore:
         if is_new and self.root.is_dir() and any(item.name != "lock" for item in self.root.iterdir()):
             raise StoreError(f"{self.root} is not empty and not a series", hint="Name another folder with --out.")
         for name, study in series.members.items():
-            self.member(name).check(study)
+            with suppress(CorruptRecord):  # the member's run makes it anew
+                self.member(name).check(study)
 
     def set_aside_damage(self) -> None:
         """Renames a damaged series.json; `create` then makes it anew, and finds the members in their folders."""

@@ -59,7 +59,7 @@ def run_command(
       tuneoff run quickstart --search 8
       tuneoff run quickstart --budget 30m
       tuneoff run quickstart-summarize
-      tuneoff run quickstart --set protocol.train_rows=[100,200,400]
+      tuneoff run quickstart --set 'protocol.train_rows=[100, 200, 400]'
       tuneoff run reviews.study.yaml --set protocol.epochs=1 --set methods.lora.r=4
       tuneoff run gpt2-ag-news --random-weights --set protocol.max_steps=20
       tuneoff run runs/quickstart-1a2b3c
