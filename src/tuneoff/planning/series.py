@@ -181,7 +181,7 @@ def _series(axis: Axis, entries: Sequence[Any], studies: Sequence[StudySpec], li
             problems.append(_problem(axis, index, f"another one is called {name!r} too: give each a `name`", lines))
     if problems:
         raise StudyError(problems, origin=origin)
-    order = range(len(names))
+    order: Sequence[int] = range(len(names))
     if axis == "train_rows":
         order = sorted(order, key=lambda index: studies[index].protocol.train_rows or 0)
     title = studies[0].name

@@ -168,8 +168,8 @@ def _plan_series(series: Series, memory_limit: int | None, profile: bool, as_jso
     totals = _totals([preview.forecast for preview in previews.values()] if not problems else [None])
     if as_json:
         data = {name: as_data(series.members[name], preview) for name, preview in previews.items()}
-        told = {name: str(error) for name, error in problems.items()}
-        _common.print_json(series_data(series, data, told, totals))
+        messages = {name: str(error) for name, error in problems.items()}
+        _common.print_json(series_data(series, data, messages, totals))
     else:
         console = _common.console()
         for name, preview in previews.items():
