@@ -20,7 +20,7 @@ from tuneoff.executors.base import Executor, Listener
 from tuneoff.planning import loading
 from tuneoff.planning.plan import question, selection
 from tuneoff.planning.series import PLACES, Axis, SeriesSpec
-from tuneoff.store import SeriesStore
+from tuneoff.store import SeriesStore, StudyStore
 from tuneoff.study import forecast_planner
 from tuneoff.study.study import Study
 
@@ -62,9 +62,9 @@ class Series:
         name = executor if isinstance(executor, str) else None
         self._own_executor = executor if isinstance(executor, Executor) else None
         changes: dict[str, Any] = {"methods": methods, "seeds": seeds, "random_weights": random_weights}
-        spec = series if isinstance(series, SeriesSpec) else None
-        if spec is None or name is not None:
-            spec = loading.load_series(series if spec is None else spec.study, overrides, name)
+        if isinstance(series, SeriesSpec) and name is not None:
+            series = series.study
+        spec = series if isinstance(series, SeriesSpec) else loading.load_series(series, overrides, name)
         self.spec = spec.with_members({key: loading.narrow(study, **changes) for key, study in spec.members.items()})
         self.device = device
         self.folder: Path | None = None
@@ -202,9 +202,8 @@ class Series:
         `Study.results`."""
         import pandas as pd
 
-        frames = [
-            study.results().assign(member=name) for name, study in self.members.items() if study.folder is not None
-        ]
+        has_run = [name for name, study in self.members.items() if study.folder and StudyStore(study.folder).is_there]
+        frames = [self.members[name].results().assign(member=name) for name in has_run]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def __repr__(self) -> str:

@@ -53,10 +53,11 @@ def command(
 
 
 def stream(text: str) -> list[dict[str, Any]]:
-    """What was streamed, once it is known to be as documented."""
+    """What was streamed, once what is told of studies and series is known to be as documented."""
     events = [json.loads(line) for line in text.splitlines()]
     for event in events:
-        TypeAdapter(StreamEvent).validate_python(event)
+        if event["event"].startswith(("study_", "series_")):
+            TypeAdapter(StreamEvent).validate_python(event)
     return events
 
 
@@ -209,7 +210,7 @@ def test_what_no_series_takes_is_refused_with_one_error(words: tuple[str, ...], 
 
 
 @pytest.mark.parametrize(
-    "words", [("export", "sizes", "full-s0", "x"), ("merge", "whole", "sizes"), ("compare", "sizes", "sizes")]
+    "words", [("export", "sizes", "full-s0", "x"), ("merge", "whole", "sizes"), ("compare", "sizes", "other")]
 )
 def test_what_takes_one_study_names_the_members(words: tuple[str, ...], command: Command) -> None:
     command("run", "small.yaml", *SIZES, "--out", "sizes")

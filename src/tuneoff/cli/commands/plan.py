@@ -165,19 +165,23 @@ def _plan_series(series: Series, memory_limit: int | None, profile: bool, as_jso
                 previews[name] = _preview(study, memory_limit, profile)
             except TuneoffError as error:
                 problems[name] = error
-    totals = _totals([preview.forecast for preview in previews.values()] if not problems else [None])
+    all_forecasts = [previews[name].forecast if name in previews else None for name in series.members]
+    seconds = _sum([forecast.total_seconds if forecast is not None else None for forecast in all_forecasts])
+    disk_bytes = _sum([forecast.disk_bytes if forecast is not None else None for forecast in all_forecasts])
     if as_json:
         data = {name: as_data(series.members[name], preview) for name, preview in previews.items()}
         messages = {name: str(error) for name, error in problems.items()}
-        _common.print_json(series_data(series, data, messages, totals))
+        head = {"name": series.spec.name, "axis": series.axis, "values": series.spec.values}
+        totals = {"total_seconds": seconds, "disk_bytes": disk_bytes}
+        body = {"schema_version": SCHEMA_VERSION, "series": head, "members": data, "problems": messages, **totals}
+        _common.print_json(body)
     else:
         console = _common.console()
         for name, preview in previews.items():
             _show(series.members[name], preview)
             console.print()
-        seconds, disk_bytes = totals
         time = "the time is not known" if seconds is None else f"about {units.seconds(seconds)}"
-        disk = "" if disk_bytes is None else f"; on disk: {units.size(disk_bytes)}"
+        disk = "" if disk_bytes is None else f"; on disk: {units.size(int(disk_bytes))}"
         trials = sum(len(preview.trials) for preview in previews.values())
         count = _common.count
         console.print(
@@ -190,27 +194,10 @@ def _plan_series(series: Series, memory_limit: int | None, profile: bool, as_jso
         raise joined(problems)
 
 
-def _totals(forecasts_of_members: Sequence[StudyForecast | None]) -> tuple[float | None, int | None]:
-    """Returns seconds and bytes of all members together; None where those of one are not known."""
-    sums = []
-    for figure in ("total_seconds", "disk_bytes"):
-        values = [getattr(forecast, figure, None) for forecast in forecasts_of_members]
-        sums.append(None if None in values else sum(values))
-    return sums[0], sums[1]
-
-
-def series_data(
-    series: Series, plans: dict[str, Any], problems: dict[str, str], totals: tuple[float | None, int | None]
-) -> dict[str, Any]:
-    """Returns the plan of a series as plain data (see `SERIES_KEYS`)."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "series": {"name": series.spec.name, "axis": series.axis, "values": series.spec.values},
-        "members": plans,
-        "problems": problems,
-        "total_seconds": totals[0],
-        "disk_bytes": totals[1],
-    }
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Returns the sum; None where one of the values is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _size(text: str | None) -> int | None:
