@@ -208,17 +208,9 @@ def components(sample: Sample) -> Components:
     examples = sample.contributions.shape[1]
     by_example = max(example_covariance(sample.contributions, sample.contributions), 0.0)
     # So may a rest that is only the rounding of values that are the same at every seed.
-    by_rest = (
-        0.0
-        if _same_at_every_seed(sample.contributions)
-        else rest_covariance(sample.contributions, sample.contributions)
-    )
+    by_rest = 0.0 if sample.fixed else rest_covariance(sample.contributions, sample.contributions)
     unit: Literal["examples", "groups"] = "groups" if sample.groups else "examples"
     return Components(mean, seeds, by_seed, by_example, examples - 1, by_rest, unit=unit, pool_share=sample.pool_share)
-
-
-def _same_at_every_seed(values: NDArray[np.float64]) -> bool:
-    return bool(np.ptp(values, axis=0).max() <= 1e-12 * np.abs(values).max())
 
 
 def rest_covariance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -154,6 +154,12 @@ class Sample:
         return self.contributions is not None and bool(np.isin(self.contributions, (0.0, 1.0)).all())
 
     @property
+    def fixed(self) -> bool:
+        """Returns whether nothing differs between seeds but rounding, as without training; so does one seed."""
+        values = self.scores[:, None] if self.contributions is None else self.contributions
+        return bool(np.ptp(values, axis=0).max() <= 1e-12 * np.abs(values).max())
+
+    @property
     def by_seed(self) -> dict[int, float]:
         """Maps each seed to its score."""
         return dict(zip(self.seeds, self.scores.tolist(), strict=True))

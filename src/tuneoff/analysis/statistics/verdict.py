@@ -173,7 +173,7 @@ def _decided(
 
 
 def _compared(ranked: Sequence[Sample], direction: Direction) -> list[tuple[Pair, Components | None]]:
-    measured = _moderate(measure_all(ranked, direction))
+    measured = _moderate(measure_all(ranked, direction), [sample.label for sample in ranked if sample.fixed])
     compared = compare(measured, list(itertools.combinations(ranked, 2)))
     return list(zip(compared, (parts for _, parts in measured), strict=True))
 
@@ -212,9 +212,11 @@ def _groups(ranked: Sequence[Sample], pairs: Sequence[Pair]) -> tuple[tuple[str,
     )
 
 
-def _moderate(measured: Sequence[tuple[Pair, Components | None]]) -> list[tuple[Pair, Components | None]]:
-    """Replaces the seeds' variance of every pair by the moderated one."""
+def _moderate(
+    measured: Sequence[tuple[Pair, Components | None]], fixed: Sequence[str]
+) -> list[tuple[Pair, Components | None]]:
+    """Replaces the seeds' variance of every pair by the moderated one; `fixed` are the same at every seed."""
     known = [(pair, parts) for pair, parts in measured if parts is not None]
-    arms = {label for pair, _ in known for label in (pair.first, pair.second)}
-    moderated = iter(moderate([parts for _, parts in known], len(arms)))
+    arms = [(pair.first, pair.second) for pair, _ in known]
+    moderated = iter(moderate([parts for _, parts in known], arms, fixed))
     return [(pair, None if parts is None else next(moderated)) for pair, parts in measured]
