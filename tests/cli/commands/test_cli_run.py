@@ -523,7 +523,7 @@ def test_report_that_cannot_be_written_is_shown_all_the_same(
 
 def test_what_the_report_needs_is_imported_while_a_run_begins() -> None:
     code = (
-        "import sys; from tuneoff.cli.commands.run import _begin_imports; before = set(sys.modules); "
+        "import sys; from tuneoff.cli.commands.running import _begin_imports; before = set(sys.modules); "
         "_begin_imports().join(); needed = {'tuneoff.report.html', 'tuneoff.report.terminal', 'matplotlib.axes'}; "
         "needed |= {'pandas', 'scipy.special'}; "
         "assert not needed & before; assert needed <= set(sys.modules), needed - set(sys.modules)"
