@@ -23,6 +23,7 @@ TREE = {
     "OutOfMemory": "TrialError",
     "Diverged": "TrialError",
     "Cancelled": "TrialError",
+    "EndpointError": "TrialError",
     "CannotTrainTogether": "TrialError",
 }
 

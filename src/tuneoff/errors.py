@@ -17,6 +17,7 @@
         ├── OutOfMemory
         ├── Diverged
         ├── Cancelled
+        ├── EndpointError         a model that others run gives no usable answer
         └── CannotTrainTogether   several trials cannot share a process and a base model; alone each can be trained
 
 An error has one message that says what is wrong and, where one is known, a hint that says what to do.
@@ -159,6 +160,10 @@ class Diverged(TrialError):
 
 class Cancelled(TrialError):
     """The user or the system asked the trial to stop."""
+
+
+class EndpointError(TrialError):
+    """A model that others run, and that is asked over a network, gives no usable answer."""
 
 
 class CannotTrainTogether(TrialError):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from endpoint_helpers import Failure, answering
 from running_helpers import Ended, Tiny
 
 pytest_plugins = ("running_fixtures",)
@@ -180,6 +181,7 @@ def test_a_run_without_any_network_gives_the_same(
     assert _hashes(tmp_path / "out") == _hashes(tmp_path / "connected")
 
 
+ENDPOINT = {"url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "OPENAI_API_KEY"}
 FAILURES: dict[str, dict[str, Any]] = {
     "model of the hub": {"model": "nobody/nothing"},
     "rows of the hub": {"task": {"data": "nobody/nothing"}},
@@ -190,6 +192,9 @@ FAILURES: dict[str, dict[str, Any]] = {
     "memory": {"methods": {"faulty": {"how": "memory"}}},
     "tracker": {"trackers": ["nothing"]},
     "ray": {"executor": {"name": "ray", "address": f"ray://user:{CANARY}@127.0.0.1:9"}},
+    "a key in place of its variable's name": {"methods": {"endpoint": {**ENDPOINT, "api_key_env": f"sk-{CANARY}"}}},
+    "a key in an address": {"methods": {"endpoint": {**ENDPOINT, "url": f"http://user:{CANARY}@127.0.0.1:9/v1"}}},
+    "an endpoint that is not there": {"methods": {"endpoint": {**ENDPOINT, "tries": 1}}},
 }
 
 
@@ -205,6 +210,15 @@ def test_secrets_are_in_nothing_that_is_left_or_printed(command: Command, tiny: 
 
     for ended in _use(told, tiny, _study(tiny, tmp_path)):
         assert ended.code == 0, ended.err
+    with answering(lambda prompt: f"sk-{CANARY}") as server:
+        # A server that repeats the key in every answer.
+        server.failures = [Failure(500, {"error": {"message": f"the key sk-{CANARY}"}})]
+        asked = {**ENDPOINT, "url": server.url}
+        folder = tmp_path / "endpoint"
+        folder.mkdir()
+        told("run", _study(tiny, folder, methods={"endpoint": asked}), "--out", folder / "out", code=0)
+        told("report", folder / "out", code=0)
+        assert set(server.keys) == {f"Bearer sk-{CANARY}"}
     told("doctor")
     told("cache")
     for number, (kind, changes) in enumerate(FAILURES.items()):

@@ -28,7 +28,7 @@ PRODUCES = registry.tasks()["classification"].produces
 METHODS = [
     name
     for name, method in registry.methods().items()
-    if name not in ("few_shot", "prefix_tuning", "zero_shot")
+    if name not in ("endpoint", "few_shot", "prefix_tuning", "zero_shot")
     and not (issubclass(method, Baseline) and method.produces != PRODUCES)
 ]
 """All that fit an encoder with a head for classes."""

@@ -1,15 +1,17 @@
-"""What trials cost in money: their time at the price that the user states for their device."""
+"""What trials cost in money: their time, or the tokens of a model that others run, at prices that the user states."""
 
 from __future__ import annotations
 
 from tuneoff.analysis.figures import why_missing
 from tuneoff.config.spec import PricesSpec
 from tuneoff.records.record import Money, TrialRecord
+from tuneoff.records.served import Served
 
 NO_PRICES = "the study has no `prices`"
 PREDICTIONS = 1000
 """Predictions whose price is told."""
 HOUR_SECONDS = 3600.0
+MILLION = 1e6
 
 
 def price(
@@ -38,7 +40,7 @@ def names_of(device: str, device_name: str, processor: str) -> tuple[str, ...]:
 
 def unknown_device(prices: PricesSpec, device: str) -> str:
     """Returns why a device has no price."""
-    return f"`prices` state none for {device!r}, only for {', '.join(prices.device_hour)}"
+    return f"`prices` state none for {device!r}, only for {', '.join(prices.device_hour) or 'tokens'}"
 
 
 def with_money(record: TrialRecord, prices: PricesSpec | None, reason: str = NO_PRICES) -> TrialRecord:
@@ -60,7 +62,23 @@ def with_money(record: TrialRecord, prices: PricesSpec | None, reason: str = NO_
     )
 
 
+def _money_of_tokens(served: Served, prices: PricesSpec) -> tuple[Money, dict[str, str]]:
+    """Returns what the tokens cost that a trial had a model read and write which others run. Tokens that another trial
+    of the study was charged for count here too, so that arms compare."""
+    tokens = prices.million_tokens.get(served.model)
+    if tokens is None:
+        reason = f"`prices` state no million_tokens for {served.model!r}"
+    elif served.input_tokens is None or served.output_tokens is None:
+        reason = "the server does not count tokens"
+    else:
+        trial = (served.input_tokens * tokens.input + served.output_tokens * tokens.output) / MILLION
+        return Money(trial=trial, predictions=trial * PREDICTIONS / served.examples), {}
+    return Money(), dict.fromkeys(("trial", "predictions"), reason)
+
+
 def _money(record: TrialRecord, prices: PricesSpec) -> tuple[Money, dict[str, str]]:
+    if record.served is not None:
+        return _money_of_tokens(record.served, prices)
     environment = record.environment
     if environment is None:
         return Money(), dict.fromkeys(("trial", "predictions"), "which device it ran on is not recorded")

@@ -62,15 +62,28 @@ class MethodSpec(Frozen):
         return f"{family}:{variant.lower()}" if colon else method
 
 
+class TokenPrices(Frozen):
+    """What tokens of a model cost that others run."""
+
+    input: float = Field(ge=0, le=1e9, description="price of a million tokens that it reads")
+    output: float = Field(ge=0, le=1e9, description="price of a million tokens that it writes")
+
+
 class PricesSpec(Frozen):
-    """What an hour of each device costs, by the user's own bill or offer: the program knows no price."""
+    """What an hour of each device costs, and tokens of models that others run, by the user's own bill or offer: the
+    program knows no price."""
 
     currency: str = Field(min_length=1, max_length=16, description="a word for the money, shown beside amounts: `EUR`")
     device_hour: dict[Label, float] = Field(
-        min_length=1,
+        default_factory=dict,
         description="device -> price of one hour: the name of a GPU or processor as records tell it, or `cuda` or "
         "`cpu` for any other one. Of a GPU for each that a trial uses, of a processor for the whole machine, which "
         "trials that run side by side (`executor.trials_per_device`) share evenly",
+    )
+    million_tokens: dict[str, TokenPrices] = Field(
+        default_factory=dict,
+        description="model of an `endpoint` arm, as its key `model` names it -> the price of a million tokens, `input` "
+        "and `output`",
     )
     note: str = Field("", max_length=200, description="where the prices come from, shown beside amounts")
 
@@ -91,6 +104,12 @@ class PricesSpec(Frozen):
         if len(set(names)) < len(names):
             raise ValueError("names of devices that differ in capital letters alone are one device")
         return value
+
+    @model_validator(mode="after")
+    def _any(self) -> PricesSpec:
+        if not self.device_hour and not self.million_tokens:
+            raise ValueError("no price is stated: give device_hour, or million_tokens for models that others run")
+        return self
 
 
 class PublishedSpec(Frozen):

@@ -10,13 +10,16 @@ from tuneoff.interfaces.executor import ExecutorOptions, ExecutorPlugin
 from tuneoff.interfaces.label_sets import read_labels, write_labels
 from tuneoff.interfaces.method import (
     WEIGHTS_FILE,
+    Answered,
     AnyMethod,
     Baseline,
     LearningRate,
     Method,
     MethodOptions,
     PlainCode,
+    Questions,
     Reference,
+    ServedModel,
     save_weights,
 )
 from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, PooledMetric
@@ -28,10 +31,12 @@ from tuneoff.interfaces.task import ColumnRole, Task, TaskOptions
 from tuneoff.interfaces.tracker import StudyInfo, Tracker, TrialInfo, flatten
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Finding, Metric, Prediction
+from tuneoff.records.served import Reply, Served
 
 __all__ = [
     "OUTSIDE",
     "WEIGHTS_FILE",
+    "Answered",
     "AnyMethod",
     "Attached",
     "Baseline",
@@ -56,8 +61,12 @@ __all__ = [
     "PooledMetric",
     "Prediction",
     "Prior",
+    "Questions",
     "Reference",
+    "Reply",
     "Rows",
+    "Served",
+    "ServedModel",
     "Source",
     "SourceSpec",
     "StudyInfo",

@@ -1,9 +1,9 @@
 """The contract of a method: what is trained and how it is attached.
 
-A method is one file whose attribute `plugin` is a subclass of `Method` (it trains) or `Baseline` (it does
-not). It sees the model and, of the task, only a `TaskView`; it cannot touch data order, batches, budget or
-evaluation, so it cannot be unfair. Import torch and peft inside functions: options are checked and listed
-without them.
+A method is one file whose attribute `plugin` is a subclass of `Method` (it trains), `Baseline` (it does
+not) or `ServedModel` (others run the model). It sees the model and, of the task, only a `TaskView`; it cannot
+touch data order, batches, budget or evaluation, so it cannot be unfair. Import torch and peft inside functions:
+options are checked and listed without them.
 
 What the contract tests assert for every method, on five architectures: attaching changes only the declared
 parameters' `requires_grad`; training changes only trainable parameters; save → attach → load gives the same
@@ -14,7 +14,7 @@ weights of linear layers may be bfloat16 (see `Attached.reads`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -25,7 +25,8 @@ from tuneoff.interfaces.examples import Example
 from tuneoff.interfaces.model import Attached, TaskView
 from tuneoff.interfaces.task import Produces, Task
 from tuneoff.records.forecast import Prior
-from tuneoff.records.record import Prediction
+from tuneoff.records.record import Finding, Prediction
+from tuneoff.records.served import Reply, Served
 
 if TYPE_CHECKING:
     import torch
@@ -156,6 +157,11 @@ class AnyMethod(ABC, Generic[O]):
         """Returns how many solved training examples are shown before each example."""
         return 0
 
+    def why_unfit(self, task: Task) -> str:
+        """Explains why the method cannot do a task here, whatever the model; empty where it can. It is asked before
+        anything runs, perhaps before the task is fitted."""
+        return ""
+
 
 class Baseline(AnyMethod[O]):
     """A baseline that needs no model: predicts from the training rows and the input's text alone."""
@@ -168,6 +174,69 @@ class Baseline(AnyMethod[O]):
     @abstractmethod
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
         """Returns one prediction per example, in order."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a trial gives to a served model to be asked about.
+
+    Attributes:
+        solved: training examples to show before each example, drawn by the trial's seed.
+        examples: those to answer.
+        kept: request -> reply, of those that earlier processes of the trial were given; they are not asked for again.
+        found: the same of the study's other trials.
+        keep: takes each new reply as it comes, from any thread, and returns when it is safe.
+        tell: takes how many of the requests are answered, and how many there are.
+    """
+
+    solved: Sequence[Example]
+    examples: Sequence[Example]
+    kept: Mapping[str, Reply]
+    found: Mapping[str, Reply]
+    keep: Callable[[Reply], None]
+    tell: Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a served model answered.
+
+    Attributes:
+        predictions: one for each example, in order.
+        seconds: of each example's requests, from sending to the whole answer.
+        served: what was asked in all.
+        findings: what a reader must know of the answers.
+    """
+
+    predictions: list[Prediction]
+    seconds: list[float]
+    served: Served
+    findings: tuple[Finding, ...] = ()
+
+
+class ServedModel(AnyMethod[O]):
+    """A model that others run: it is asked over a network and answers in text.
+
+    Nothing else in tuneoff's trials opens a connection. It is asked by its own trials alone, never for a plan, a
+    forecast or a report.
+    """
+
+    uses_model = False
+    trains = False
+    produces: ClassVar[tuple[Produces, ...]]
+    """What it can predict; it fits tasks that produce one of these."""
+
+    @abstractmethod
+    def ask(self, task: Task, asked: Questions) -> Answered:
+        """Asks about the examples, in the words of `Task.prompt_text`.
+
+        Raises:
+            EndpointError: where there is no usable answer; replies until then are kept.
+        """
+
+    @abstractmethod
+    def expected_seconds(self, examples: int) -> float:
+        """Returns what so many answers are assumed to take, for forecasts, which ask nothing."""
 
 
 class Method(AnyMethod[O]):

@@ -355,6 +355,15 @@ class Task(ABC):
         """Returns the texts that outputs are compared with: the targets, decoded from tokens as outputs are."""
         return [example.target for example in examples]
 
+    def prompt_text(self, example: Example) -> str:
+        """Returns an example's prompt as text, for a model that is reached by text alone."""
+        return example.input_text
+
+    @property
+    def class_words(self) -> Mapping[str, str]:
+        """Returns class -> its words in a text, once fitted; empty for a task without classes."""
+        return {label: label for label in self.labels}
+
     def answer(self, prediction: Prediction, example: Example, written: str, tokens: int) -> Prediction:
         """Returns the prediction with the generated text, its number of tokens and its scores.
 

@@ -13,7 +13,7 @@ from tuneoff import registry
 from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
 from tuneoff.config.protocol import Candidates, Protocol, RaceSpec, SearchSpec
-from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec
+from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec, TokenPrices
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.planning.plan import search_studies
 from tuneoff.planning.yaml import Lines
@@ -331,6 +331,8 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
 
 
 def _known_keys(path: tuple[str, ...]) -> list[str]:
+    if path[:2] == ("prices", "million_tokens"):
+        return list(TokenPrices.model_fields)
     candidates = path[:1] == ("methods",) and path[2:3] == ("search",)
     other = SourceSpec if path[:2] == ("task", "data") else Candidates if candidates else MethodSpec
     shape: type[BaseModel] = _SHAPES.get(path, other)

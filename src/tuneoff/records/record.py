@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tuneoff.config.base import Frozen
 from tuneoff.config.spec import TrialSpec
+from tuneoff.records.served import Served
 
 RECORD_VERSION = 3
 
@@ -243,9 +244,13 @@ class Inference(Frozen):
 class Money(Frozen):
     """What a trial costs, in the currency of the prices."""
 
-    trial: float | None = Field(None, description="the whole trial: its time at the price of its devices")
+    trial: float | None = Field(
+        None, description="the whole trial: its time at the price of its devices, or of an endpoint its tokens"
+    )
     predictions: float | None = Field(
-        None, description="1,000 predictions in batches, on one device; of texts by the tokens written"
+        None,
+        description="1,000 predictions in batches, on one device; of texts by the tokens written; of an endpoint as in "
+        "its test",
     )
 
 
@@ -399,7 +404,7 @@ class Finding(Frozen):
         "`fresh_weights`, `halved_batches`, `idle_parameters`, `ia3_without_feedforward`, `tracker_failed`, "
         "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
         "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, `unlearned_tags`, "
-        "`groups_removed`, `groups_of_one`, `few_groups`, "
+        "`groups_removed`, `groups_of_one`, `few_groups`, `unparsed_answers`, `cut_answers`, `network_latency`, "
         "`pad_token_replaced`"
     )
     message: str = Field(description="what was found, for a person")
@@ -439,7 +444,9 @@ class TrialRecord(Frozen):
         "those of all its processes, each up to its last checkpoint, and samples of the machine those of the last",
     )
     parameters: Parameters | None = Field(
-        None, description="counts by role; null where the trial ended before they were counted"
+        None,
+        description="counts by role; null where the trial ended before they were counted, and of a model that others "
+        "run",
     )
     timing: Timing = Field(Timing(), description="seconds by phase")
     memory: Memory = Field(Memory(), description="peaks by phase")
@@ -450,6 +457,9 @@ class TrialRecord(Frozen):
         (), description="of a trial on several devices, each of its processes; else empty"
     )
     inference: Inference = Field(Inference(), description="speed of the trained model")
+    served: Served | None = Field(
+        None, description="of a model that others run, what was asked of it; null for every other method"
+    )
     utilisation: Utilisation | None = Field(None, description="samples of the machine")
     noise: Noise = Field(Noise(), description="what disturbed the timing")
     stored_bytes: int | None = Field(None, description="files a user must keep beside the base model")

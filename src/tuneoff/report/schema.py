@@ -21,6 +21,7 @@ from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
 from tuneoff.config.data import DataSpec
 from tuneoff.config.protocol import Protocol
+from tuneoff.config.spec import TokenPrices
 from tuneoff.records.record import (
     DataInfo,
     Direction,
@@ -214,6 +215,9 @@ class MoneySummary(Part):
 
     currency: str = Field(description="word for the money")
     device_hour: dict[str, float] = Field(description="device -> price of an hour, as stated")
+    million_tokens: dict[str, TokenPrices] = Field(
+        default_factory=dict, description="model that others run -> price of a million tokens, as stated"
+    )
     note: str = Field(description="where the prices come from; may be empty")
     final: float = Field(description="all final trials whose price is known")
     search: float | None = Field(

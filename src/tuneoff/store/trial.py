@@ -27,6 +27,7 @@ from tuneoff.records.record import (
     upgraded,
     upgraded_spec,
 )
+from tuneoff.records.served import Reply, Served
 from tuneoff.store.checkpoints import Checkpoints
 from tuneoff.store.files import (
     DAMAGED,
@@ -38,11 +39,14 @@ from tuneoff.store.files import (
     validated,
     write_atomically,
 )
+from tuneoff.store.replies import Replies
 from tuneoff.store.trackers import given_up
 from tuneoff.store.trial_log import TrialLog
 
 CHECKPOINTS = "checkpoints"
 """Folder of what a training continues from, which outlives the attempt that wrote it."""
+REPLIES = "replies.jsonl"
+"""File of what a served model said, which outlives every attempt: each reply was paid for."""
 
 
 def link(source: str | Path, target: str | Path) -> None:
@@ -85,6 +89,16 @@ class TrialStore(TrialLog):
         """Returns what its training continues from, should its process end before it is finished."""
         return Checkpoints(self.folder / CHECKPOINTS)
 
+    @property
+    def replies(self) -> Replies:
+        """Returns what a served model said to this trial's requests."""
+        return Replies(self.folder / REPLIES)
+
+    def replies_of_others(self) -> dict[str, Reply]:
+        """Returns request -> reply, of what other trials of the study were told."""
+        paths = (path for path in self.folder.parent.glob(f"*/{REPLIES}") if path.parent != self.folder)
+        return {key: reply for path in sorted(paths) for key, reply in Replies(path).read().items()}
+
     def write_spec(self, spec: TrialSpec) -> None:
         """Writes what is to be run, in place of what was there before."""
         with suppress(CorruptRecord):
@@ -111,7 +125,7 @@ class TrialStore(TrialLog):
 
     def begin_attempt(self, *, again: bool = False) -> None:
         """Moves the files of an unfinished attempt to `attempts/`, where they are kept. Checkpoints stay, so that the
-        next attempt continues from them.
+        next attempt continues from them, and so do replies of a served model.
 
         Args:
             again: move the files of a finished attempt too, weights included, so that the trial runs once more from its
@@ -127,7 +141,8 @@ class TrialStore(TrialLog):
         if again:
             self.checkpoints.discard()
         items = self.folder.iterdir() if self.folder.is_dir() else ()
-        leftovers = [item for item in items if item.name not in {"trial.json", "attempts", CHECKPOINTS}]
+        kept = {"trial.json", "attempts", CHECKPOINTS, REPLIES}
+        leftovers = [item for item in items if item.name not in kept]
         if not leftovers:
             return
         try:
@@ -222,6 +237,8 @@ class TrialStore(TrialLog):
             raise CorruptRecord(f"{self.spec_path} does not ask for what its record tells of", hint=DAMAGED)
         for info in record.predictions.values():
             self._check_file(self.folder, info.file, info.sha256)
+        if record.served is not None:
+            self._check_file(self.folder, record.served.file, record.served.sha256)
         if weights and self.weights.is_dir():
             for name, sha256 in (record.kept_files or {}).items():
                 self._check_file(self.weights, name, sha256)
@@ -350,6 +367,10 @@ class TrialStore(TrialLog):
         name = f"predictions-{split}.jsonl"
         write_atomically(self.folder / name, data, make_folder=False)
         return PredictionsInfo(file=name, sha256=hashlib.sha256(data).hexdigest(), rows=len(lines))
+
+    def described(self, served: Served) -> Served:
+        """Returns what was asked of a served model with the file of its replies."""
+        return served.model_copy(update={"file": REPLIES, "sha256": checksum(self.folder / REPLIES)})
 
     def predictions(self, split: str = "test") -> list[Prediction] | None:
         """Reads a split's predictions in row order; None where none were kept.

@@ -70,6 +70,10 @@ class Conversation(TextWriter):
             )
         return super().model_class(config)
 
+    def prompt_text(self, example: Example) -> str:
+        """Returns what the user said last; what was said before stands in `Example.history`."""
+        return example.text
+
     def encode(
         self,
         examples: Sequence[Example],

@@ -113,6 +113,15 @@ class Likelihood:
             raise DataError(f"task.words has none for the class {missing[0]!r}", hint="Give words for every class.")
         return [self.words[label] for label in labels]
 
+    def prompt_text(self, example: Example) -> str:
+        """Returns an example's prompt as text, without what goes before the words."""
+        before, after = self._around(example)
+        return before + example.text + after
+
+    def _around(self, example: Example) -> tuple[str, str]:
+        template = self.pair_template if example.text_pair else self.template
+        return template.around({"text_pair": example.text_pair})
+
     # --- the model
 
     def view(self, model: nn.Module) -> TaskView:
@@ -168,8 +177,7 @@ class Likelihood:
     def _tokenize_prompts(self, examples: Sequence[Example], tokenizer: Any) -> Iterator[Prompt]:
         texts = []
         for example in examples:
-            template = self.pair_template if example.text_pair else self.template
-            before, after = template.around({"text_pair": example.text_pair})
+            before, after = self._around(example)
             texts.append((before, example.text, after))
         return prompts(texts, tokenizer, closed=False)
 

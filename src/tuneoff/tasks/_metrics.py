@@ -38,18 +38,26 @@ def class_counts(outputs: Outputs) -> NDArray[np.bool_]:
     The shape is (examples, 3 · classes): first all classes' right ones, then the targets, then the outputs. A class
     that some of the examples lose is still counted: as 0 by macro-F1.
     """
-    present = {*outputs.targets, *outputs.outputs}
+    return _counts(outputs, {*outputs.targets, *outputs.outputs})
+
+
+def named_class_counts(outputs: Outputs) -> NDArray[np.bool_]:
+    """Returns the same without the empty output, which names no class: it must not be one more whose F1 is 0."""
+    return _counts(outputs, {*outputs.targets, *outputs.outputs} - {""})
+
+
+def _counts(outputs: Outputs, present: set[str]) -> NDArray[np.bool_]:
     classes = [*(label for label in outputs.labels if label in present), *sorted(present - set(outputs.labels))]
     number = {label: i for i, label in enumerate(classes)}
     target, output = (
-        np.equal(np.array([number[label] for label in column])[:, None], np.arange(len(classes)))
+        np.equal(np.array([number.get(label, -1) for label in column])[:, None], np.arange(len(classes)))
         for column in (outputs.targets, outputs.outputs)
     )
     return np.hstack([target & output, target, output])
 
 
 def macro_f1(counts: Array) -> Any:
-    """Computes macro-F1 from the sums of `class_counts`, shape (sums,) or (many, sums)."""
+    """Computes macro-F1 from the sums of `named_class_counts`, shape (sums,) or (many, sums)."""
     correct, true, predicted = parts_of_counts(counts)
     scores = 2 * correct / np.maximum(true + predicted, 1)
     return scores.sum(axis=-1) / scores.shape[-1]

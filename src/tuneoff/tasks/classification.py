@@ -24,7 +24,14 @@ from tuneoff.interfaces import (
 )
 from tuneoff.tasks._labels import distinct, head_labels, is_number, kept_text, note_labels, refuse_unseen, sort_key
 from tuneoff.tasks._likelihood import PAIR_TEMPLATE, TEMPLATE, Likelihood
-from tuneoff.tasks._metrics import class_counts, macro_f1, matthews_correlation, negative_log_likelihoods, right
+from tuneoff.tasks._metrics import (
+    class_counts,
+    macro_f1,
+    matthews_correlation,
+    named_class_counts,
+    negative_log_likelihoods,
+    right,
+)
 from tuneoff.tasks._prompts import Template
 from tuneoff.tasks._rows import require_cells, require_columns
 from tuneoff.tasks._text_head import TEXT, TEXT_PAIR, TextHead, TextOptions
@@ -98,7 +105,7 @@ class Classification(TextHead):
             "them, by a third of a point with ten",
             low=0,
             high=1,
-            terms=class_counts,
+            terms=named_class_counts,
             of_sums=macro_f1,
             batched=True,
         ),
@@ -213,6 +220,16 @@ class Classification(TextHead):
 
     def stratum(self, example: Example) -> str:
         return example.target
+
+    # --- the task in words
+
+    def prompt_text(self, example: Example) -> str:
+        return (self._likelihood or Likelihood(None, None)).prompt_text(example)
+
+    @property
+    def class_words(self) -> Mapping[str, str]:
+        named = self.labels if self._likelihood is None else self._likelihood.named(self.labels)
+        return dict(zip(self.labels, (word.strip() for word in named), strict=True))
 
     # --- the model
 

@@ -114,6 +114,10 @@ class Generation(TextWriter):
             for i in range(len(rows))
         ]
 
+    def prompt_text(self, example: Example) -> str:
+        before, after = self.template.around(example.fields)
+        return before + example.text + after
+
     # --- examples -> tokens
 
     def encode(

@@ -15,7 +15,7 @@ import torch
 
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
-from tuneoff.interfaces import Attached, Example, Features, Method, Task
+from tuneoff.interfaces import AnyMethod, Attached, Example, Features, Method, Task
 from tuneoff.measure import parameters
 from tuneoff.measure.parameters import BaseIdentity
 from tuneoff.records.record import Finding, ModelInfo, Parameters
@@ -243,7 +243,7 @@ def _tokens_file(context: TrialContext, data: trial_data.TrialData, base: Pretra
     return context.scratch / "tokens" / f"{content_hash(key)}.npz"
 
 
-def demonstrations(method: Method[Any], train: Sequence[Example], seed: int) -> list[Example]:
+def demonstrations(method: AnyMethod[Any], train: Sequence[Example], seed: int) -> list[Example]:
     """Draws the solved examples that a method shows from the training rows, by the trial's seed."""
     count = min(method.demonstrations, len(train))
     return [train[int(i)] for i in np.random.default_rng([seed, 1]).choice(len(train), size=count, replace=False)]

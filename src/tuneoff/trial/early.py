@@ -62,6 +62,8 @@ def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:
                 f"{trial.method} trains nothing, and this task puts a fresh head on the model, which knows nothing "
                 "yet. For classification by a causal LM set task.scoring: likelihood, or leave this row out"
             )
+        else:
+            reason = method.create(trial.options).why_unfit(task)
         if reason:
             problems.setdefault(reason, []).append(trial.label)
     return problems

@@ -20,6 +20,7 @@ from tuneoff.records.record import (
     Timing,
     TrialRecord,
 )
+from tuneoff.records.served import Served
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.results import TrialResults
@@ -48,6 +49,22 @@ MODELLESS = (
     "utilisation",
 )
 """Figures that a baseline does not have either: it uses no model."""
+ELSEWHERE = (
+    "inference.batch_size",
+    "inference.batched_examples_per_second",
+    "inference.batched_tokens_per_second",
+    "inference.generated_tokens_per_second",
+    "memory.kind",
+    "memory.peak_memory_bytes",
+    "memory.peak_over_base_bytes",
+    "model",
+    "noise",
+    "parameters",
+    "precision",
+    "stored_bytes",
+    "utilisation",
+)
+"""Figures that a model has not which others run."""
 UNTESTED = ("inference", "timing.inference_seconds", "timing.test_seconds")
 """Figures that a trial of a search does not have."""
 LATENCY = ("inference.latency_seconds_median", "inference.latency_seconds_p95")
@@ -109,7 +126,7 @@ def build_record(
         selected_step=selected.step,
         steps=training.steps if training else 0,
         resumed=results.continuation.resumed,
-        parameters=model.parameters if model else Parameters(),
+        parameters=model.parameters if model else Parameters() if results.served is None else None,
         timing=_timing(measured.timing, training, provenance.total_seconds),
         memory=measured.memory,
         gradient_norm=_gradient_norm(training) if training else GradientNorm(),
@@ -117,9 +134,10 @@ def build_record(
         throughput=_throughput(training, measured.timing) if training else Throughput(),
         ranks=measured.ranks,
         inference=evaluated.inference if evaluated else Inference(),
+        served=results.served,
         utilisation=measured.utilisation,
         noise=measured.noise,
-        stored_bytes=selected.stored_bytes,
+        stored_bytes=selected.stored_bytes if results.served is None else None,
         energy_joules=measured.joules,
         data=_data(results.data, training),
         model=model.info if model else None,
@@ -193,16 +211,20 @@ def _throughput(training: Trained, timing: Timing) -> Throughput:
 
 def _explain_phases(results: TrialResults) -> dict[str, str]:
     """Explains why figures are null of phases that the trial does not have."""
-    training, reasons = results.training, {}
+    training, reasons = results.training, dict[str, str]()
+    if results.served is None:
+        reasons["served"] = "nothing is asked over a network"
     if results.evaluated is None:
-        reasons = dict.fromkeys(UNTESTED, "a trial of a search scores validation alone")
+        reasons |= dict.fromkeys(UNTESTED, "a trial of a search scores validation alone")
     if training is None:
         reasons |= dict.fromkeys(UNTRAINED, "this method does not train")
     elif training.joules is None:
         reasons["energy_joules"] = training.joules_reason
     if training is not None and training.step_seconds_median is None:
         reasons["timing.step_seconds_median"] = f"the trial has no more than {FIRST_STEPS} steps"
-    if results.model is None:
+    if results.served is not None:
+        reasons |= dict.fromkeys(ELSEWHERE, "the model runs elsewhere, and is asked over a network")
+    elif results.model is None:
         reasons |= dict.fromkeys(MODELLESS, "this method uses no model")
     return reasons
 
@@ -218,7 +240,9 @@ def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dic
         reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
     if record.timing.prefix_seconds is None:
         reasons["timing.prefix_seconds"] = "nothing of this arm was computed once and kept (docs/protocol.md)"
-    if "inference" not in record.missing:
+    if record.served is not None:
+        reasons |= _explain_served(record, record.served)
+    elif "inference" not in record.missing:
         reasons |= _explain_inference(record)
     if record.environment is not None and record.environment.commit is None:
         reasons["environment.commit"] = "tuneoff did not run from a git checkout"
@@ -228,6 +252,24 @@ def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dic
         reasons["model.commit"] = "the model was not fetched from the hub"
     if record.model is not None and record.model.max_positions is None:
         reasons["model.max_positions"] = "the model sets no limit"
+    return reasons
+
+
+def _explain_served(record: TrialRecord, served: Served) -> dict[str, str]:
+    """Explains why figures are null of a model that others run."""
+    uncounted, reasons = "the server does not count tokens", {}
+    if served.input_tokens is None:
+        reasons["served.input_tokens"] = uncounted
+    if served.output_tokens is None:
+        reasons["served.output_tokens"] = uncounted
+    if served.unparsed is None:
+        reasons["served.unparsed"] = "the task writes text, which names no class"
+    if not record.spec.times_inference:
+        names = (*LATENCY, "inference.generated_tokens_mean")
+        reasons |= dict.fromkeys(names, "timed at the study's first seeds alone (execution.latency_seeds)")
+    elif record.inference.generated_tokens_mean is None:
+        has_classes = served.unparsed is not None
+        reasons["inference.generated_tokens_mean"] = "the task writes no text" if has_classes else uncounted
     return reasons
 
 

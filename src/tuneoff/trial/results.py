@@ -14,6 +14,7 @@ from tuneoff.records.record import (
     PrecisionInfo,
     PredictionsInfo,
 )
+from tuneoff.records.served import Served
 from tuneoff.trial.training.progress import Trained
 from tuneoff.trial.training.resume import Continuation
 from tuneoff.trial.training.selection import Selected
@@ -53,10 +54,11 @@ class TrialResults:
         data: the rows.
         findings: what a reader must know of data, model and method.
         selected: the scores on validation.
-        model: None for a baseline, which uses none.
+        model: None for a baseline, which uses none, and for a model that others run.
         training: None for a method without training.
         evaluated: None for a trial of a search.
         continuation: what earlier processes of the trial did.
+        served: what was asked of a model that others run; None for every other method.
     """
 
     data: DataInfo
@@ -66,3 +68,4 @@ class TrialResults:
     training: Trained | None = None
     evaluated: Evaluated | None = None
     continuation: Continuation = field(default_factory=Continuation)
+    served: Served | None = None

@@ -3,7 +3,7 @@
 load data -> load model -> attach -> preflight -> train -> select -> evaluate -> measure -> record
 
 Every phase is handed the trial's context and returns what it found out. A trial of a search ends after training: it
-scores validation and leaves the test split alone. A baseline loads no model.
+scores validation and leaves the test split alone. A baseline loads no model, and a model that others run is asked.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import torch
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
-from tuneoff.interfaces import Baseline, Method
+from tuneoff.interfaces import AnyMethod, Baseline, Method, ServedModel
 from tuneoff.measure import environment
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.record import Finding, Inference, TrialRecord
 from tuneoff.store import TRIALS, TrialStore
+from tuneoff.trial.asking import ask
 from tuneoff.trial.assembly import Assembled, assemble, load_data
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import commits
@@ -64,7 +65,7 @@ class Begun:
 
     context: TrialContext
     place: TrialStore
-    method: Method[Any] | Baseline[Any]
+    method: AnyMethod[Any]
     spec: TrialSpec
     started: float
     commit: str | None
@@ -112,6 +113,8 @@ def run(
     with begin(place, wanted_device, started, commit, ranks, scratch, apart) as begun:
         if isinstance(begun.method, Baseline):
             results = _run_baseline(begun.context, begun.method, begun.place)
+        elif isinstance(begun.method, ServedModel):
+            results = ask(begun.context, begun.method, begun.place)
         else:
             prepared = prepare(begun)
             results = conclude(begun, prepared, *_train(begun, prepared))

@@ -323,12 +323,14 @@ def _methods(produces: str = "class") -> list[str]:
     from pydantic import ValidationError
 
     from tuneoff import registry
+    from tuneoff.interfaces import ServedModel
 
     suitable_needs = ("", "no_head", "decoder") if produces == "text" else ("", "head", "biases")
 
     lines = ["methods:    # take the # from arms to compare too; options: tuneoff show method NAME"]
     for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):
-        if getattr(method, "produces", produces) != produces:
+        # A model that others run is asked where a study names it, and never by default.
+        if issubclass(method, ServedModel) or getattr(method, "produces", produces) != produces:
             continue
         try:
             method.Options()

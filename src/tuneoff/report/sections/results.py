@@ -66,7 +66,11 @@ def describe_money(report: Report) -> str:
     money = report.money
     if money is None:
         return ""
-    hours = join([f"{units.number(price)} an hour of {device}" for device, price in money.device_hour.items()])
+    stated = [f"{units.number(price)} an hour of {device}" for device, price in money.device_hour.items()]
+    stated += [
+        f"{units.number(price.input)} for a million tokens read by {model} and {units.number(price.output)} written"
+        for model, price in money.million_tokens.items()
+    ]
     source = f" ({money.note})" if money.note else ""
     search_text = "" if money.search is None else f", the trials of the search {units.number(money.search)}"
     search_unknown = (
@@ -76,7 +80,7 @@ def describe_money(report: Report) -> str:
     )
     unknown = f"; of {money.unpriced} more the price is not known" if money.unpriced else ""
     return (
-        f"Money is in {money.currency}, at {hours}{source}, for the whole trial. The final trials cost "
+        f"Money is in {money.currency}, at {join(stated)}{source}, for the whole trial. The final trials cost "
         f"{units.number(money.final)}{search_text}{unknown}.{search_unknown}"
     )
 

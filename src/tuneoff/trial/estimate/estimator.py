@@ -15,7 +15,7 @@ import torch
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Cancelled
-from tuneoff.interfaces import Baseline, Example, Features, Method, Task, computed_tokens
+from tuneoff.interfaces import Baseline, Example, Features, Method, ServedModel, Task, computed_tokens
 from tuneoff.measure.environment import device_name, processor
 from tuneoff.measure.memory import resident_bytes
 from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
@@ -94,6 +94,8 @@ def _estimate_arm(
     method = registry.methods()[final.method].create(final.options)
     if isinstance(method, Baseline):
         arm_forecast = forecast_baseline(final, method, device)
+    elif isinstance(method, ServedModel):
+        arm_forecast = forecast_served(final, method)
     else:
         assert isinstance(method, Method)
         arm_forecast = estimate(ask(final, search, method, device, limit, process), cache)
@@ -327,4 +329,27 @@ def forecast_baseline(spec: TrialSpec, method: Baseline[Any], device: str) -> Ar
         predictions_bytes=predictions_bytes(task, data.splits["test"]),
         test_examples=len(data.splits["test"]),
         missing=dict.fromkeys(missing_fields, "this method uses no model"),
+    )
+
+
+def forecast_served(spec: TrialSpec, method: ServedModel[Any]) -> ArmForecast:
+    """Forecasts a model that others run, by an assumed time of an answer: nothing is asked, because it costs money."""
+    task = registry.create_task(spec.task)
+    started = time.perf_counter()
+    test = trial_data.load(task, spec.task, spec.protocol).splits["test"]
+    reason = "the model runs elsewhere, and is asked over a network"
+    missing_fields = ("peak_memory_bytes", "train_seconds", "largest", "available_bytes", "fits")
+    return ArmForecast(
+        label=spec.label,
+        trial=spec.id,
+        how="profile",
+        device="network",
+        seconds={"load": time.perf_counter() - started, "test": method.expected_seconds(len(test))},
+        stored_bytes=0,
+        predictions_bytes=predictions_bytes(task, test),
+        test_examples=len(test),
+        missing={
+            **dict.fromkeys(missing_fields, reason),
+            "profile": "nothing is asked for a forecast: the time of an answer is assumed",
+        },
     )

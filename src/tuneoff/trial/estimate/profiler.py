@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
-from tuneoff.interfaces import Baseline, Method
+from tuneoff.interfaces import Baseline, Method, ServedModel
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.trial.assembly import Assembled, assemble
@@ -72,6 +72,8 @@ def profile_arm(final: TrialSpec, search: TrialSpec | None, device: str, memory_
         method = registry.methods()[final.method].create(final.options)
         if isinstance(method, Baseline):
             arm_forecast = estimator.forecast_baseline(final, method, device)
+        elif isinstance(method, ServedModel):
+            arm_forecast = estimator.forecast_served(final, method)
         else:
             assert isinstance(method, Method)
             request = estimator.ask(final, search, method, device, memory_limit_bytes, process)
