@@ -23,6 +23,7 @@ from tuneoff.planning.series import PLACES, Axis, SeriesSpec
 from tuneoff.store import SeriesStore, StudyStore
 from tuneoff.study import forecast_planner
 from tuneoff.study.study import Study
+from tuneoff.trial import early
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,8 +172,8 @@ class Series:
             study.folder = place.root if place.is_there else None
 
     def check_sizes(self, executor: Executor) -> None:
-        """Checks numbers of training rows on the rows themselves, in a child process. Does nothing for other series, or
-        where every trial has been run.
+        """Checks numbers of training rows on the rows themselves, in a child process where these are not in small local
+        files. Does nothing for other series, or where every trial has been run.
 
         Raises:
             StudyError: if there are fewer rows than one of the numbers, one leaves a class out, or the rows of one are
@@ -182,7 +183,8 @@ class Series:
         if self.axis == "train_rows" and not all(map(_is_whole, self.members.values())):
             sizes = list(self.spec.values.values())
             study = next(iter(self.spec.members.values()))
-            executor.call("check_sizes", {"study": study.model_dump(mode="json"), "sizes": sizes})
+            if not early.refuse_sizes(study, sizes):
+                executor.call("check_sizes", {"study": study.model_dump(mode="json"), "sizes": sizes})
 
     @contextmanager
     def one_executor(self) -> Iterator[Executor]:

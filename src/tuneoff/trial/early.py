@@ -16,6 +16,7 @@ from tuneoff.records.record import DataInfo, TrialRecord
 from tuneoff.sources import local_bytes, read_rows
 from tuneoff.store import TrialStore
 from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.sizes import check_sizes
 
 SMALL_BYTES = 32 * 2**20
 """The largest files that are read once more for an early check: this takes about a second."""
@@ -35,14 +36,31 @@ def refuse_study(study: StudySpec, trials: Sequence[TrialSpec], required: bool) 
     """
     task = registry.create_task(study.task)
     required = required or not task.fitted
-    sizes = [local_bytes(registry.sources(), reference) for reference in study.task.data.references]
-    if all(size is not None and size <= SMALL_BYTES for size in sizes):
+    if _has_small_files(study):
         try:
             trial_data.load(task, study.task, study.protocol)
         except TuneoffError:
             if required:
                 raise
     refuse_arms(study, misfits(task, trials), [])
+
+
+def refuse_sizes(study: StudySpec, sizes: Sequence[int]) -> bool:
+    """Checks several numbers of training rows on rows in small local files; returns whether it did.
+
+    Raises:
+        StudyError, SourceError, DataError: as `check_sizes`.
+    """
+    if not _has_small_files(study):
+        return False
+    check_sizes(study, sizes)
+    return True
+
+
+def _has_small_files(study: StudySpec) -> bool:
+    """Tells whether all rows are in local files that are soon read."""
+    sizes = [local_bytes(registry.sources(), reference) for reference in study.task.data.references]
+    return all(size is not None and size <= SMALL_BYTES for size in sizes)
 
 
 def misfits(task: Task, trials: Sequence[TrialSpec]) -> dict[str, list[str]]:

@@ -55,8 +55,8 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
         state.exit_code = TRIAL_FAILED
     outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
     stream.send(events.series_ended(outcome, problems))
-    for name, problem in problems.items():
-        _common.echo(f"not run: {name}: {problem}", err=True, style="red")
+    for name, problem in series.problems.items():
+        _common.echo(f"not run: {name}: {problem.message}", err=True, style="red")
 
 
 def _members(series: Series) -> str:
