@@ -44,6 +44,8 @@ from tuneoff.analysis.statistics.crossed import Components
 Array = NDArray[np.float64]
 WILD = 3.0
 """How many times as much as all others the pairs of a wild arm vary."""
+STEPS = 4
+"""In how many steps a pair takes what others tell."""
 LEAST_SHARE = 0.05
 """Least s², in units of what the rest[s, e] alone would give: seeds that agree by chance have a logarithm, too."""
 LEAST_SPREAD = 1e-4
@@ -143,6 +145,8 @@ def _compare_arms(logarithms: Array, arms: Sequence[tuple[str, str]]) -> tuple[N
         sums -= table[wildest]
         counts -= known[wildest]
     likeness = np.where(left, 1 - np.maximum(excess, 0.0) / np.log(WILD), 0.0)
+    # In few steps, for pairs of equal degrees of freedom are tested together, and many arms make very many.
+    likeness = np.round(likeness * STEPS) / STEPS
     alike: NDArray[np.bool_] = left[first] & left[second]
     return alike, np.minimum(likeness[first], likeness[second]), int(left.sum())
 
