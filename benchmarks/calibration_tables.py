@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+EARLIER = "†"
+
 
 def kind(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns what tells a row of results from others: of which studies it is."""
@@ -15,6 +17,18 @@ def kind(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def percent(row: dict[str, Any], name: str) -> str:
     """Returns a share in per cent with its standard error; a dash where there is none."""
     return f"{row[name] * 100:.1f} ± {row[f'{name}_error'] * 100:.1f}" if name in row else "–"
+
+
+def _name(row: dict[str, Any]) -> str:
+    """Returns what a row is of, by how much arms truly differ, and a dagger where it is of an earlier procedure."""
+    difference = row.get("lead") or row.get("step")
+    return row["name"] + (f", by {difference:g}" if difference else "") + (f" {EARLIER}" if is_earlier(row) else "")
+
+
+def is_earlier(row: dict[str, Any]) -> bool:
+    """Returns whether a row was made before wild arms and baselines kept their own variance (`moderated.py`) and before
+    Shaffer's correction: its scenario does not count baselines yet."""
+    return "baselines" not in row
 
 
 def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -29,7 +43,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
         heads,
         [
             [
-                row["name"] + (f", by {row['lead'] or row['step']:g}" if row["lead"] or row["step"] else ""),
+                _name(row),
                 row["metric"].replace("_", "-"),
                 *(f"{row[key]:,}" for key in ("arms", "seeds", "examples", "studies")),
                 *(percent(row, name) for name in columns),
@@ -67,10 +81,9 @@ def _races(rows: Sequence[dict[str, Any]]) -> list[str]:
     with_margin = [row for row in rows if row["margin"] is not None]
 
     def cells(row: dict[str, Any]) -> list[str]:
-        lead = f", by {row['lead'] or row['step']:g}" if row["lead"] or row["step"] else ""
         counts = [f"{row[key]:,}" for key in ("arms", "examples", "studies")]
         shares = [percent(row, name) for name in ("false", "covered_difference")]
-        return [row["name"] + lead, *counts, *shares, f"{row['seeds']:.1f}"]
+        return [_name(row), *counts, *shares, f"{row['seeds']:.1f}"]
 
     def fixed(row: dict[str, Any]) -> list[str]:
         if "found" not in row:
@@ -109,6 +122,8 @@ def write_tables(result: dict[str, Any]) -> str:
         f"intervals hold the truth in 95 ± 1.5 %, any false claim in at most 5 % of studies. "
         f"Over all studies without a difference: means covered in {worst['covered_mean_all'] * 100:.1f} %, differences "
         f"in {worst['covered_difference_all'] * 100:.1f} %, any false claim in {worst['false_all'] * 100:.1f} %.",
+        f"{EARLIER}: not made again since arms of wild seeds and baselines keep their own variance and pairs are "
+        "corrected by Shaffer's method instead of Holm's.",
         "## No arm differs from another",
         _table(result["no_difference"], COVERED | {"own_false": "by own variance", "pooled_false": "one variance"}),
         "## Arms that truly differ",

@@ -183,3 +183,12 @@ def test_a_difference_keeps_its_groups() -> None:
     assert (difference.groups, difference.at([2]).groups) == (9, 9)
     with pytest.raises(ValueError, match="different examples"):
         first.minus(Sample.from_examples("c", [1, 2, 3], TARGETS, GROUP % 4))
+
+
+def test_what_differs_by_rounding_alone_between_seeds_is_fixed() -> None:
+    values = np.tile([0.1, 0.7, 0.3], (3, 1))
+    assert Sample.from_examples("a", range(3), values + np.array([[0.0], [1e-17], [0.0]])).fixed
+    assert Sample.from_scores("a", range(3), [0.5, 0.5, 0.5]).fixed
+    # Equal means of other examples are seeds that differ.
+    assert not Sample.from_examples("a", range(3), [[0, 1], [1, 0], [0, 1]]).fixed
+    assert not Sample.from_scores("a", range(3), [0.5, 0.5, 0.51]).fixed
