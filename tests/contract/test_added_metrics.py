@@ -22,6 +22,14 @@ class TestCalibrationError(MetricContract):
     metric = "calibration_error"
 
 
+class TestWeightedKappa(MetricContract):
+    metric = "weighted_kappa"
+
+
+class TestRankError(MetricContract):
+    metric = "rank_error"
+
+
 class TestBleu(MetricContract):
     metric = "bleu"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from tuneoff import registry
 from tuneoff.interfaces import attention_masks
 from tuneoff.testing import TaskContract
@@ -86,6 +89,59 @@ class TestTokenClassification(TaskContract):
 class TestTokenClassificationOfTexts(TaskContract):
     task = "token_classification"
     columns = {"text": TEXTS, "entities": [[{"start": 0, "end": 3, "label": "thing"}]] * 6}
+
+
+OPTIONS = [["a match", "wheat"], ["oil", "goals", "tea"], ["two", "one"], ["b", "a"], ["wins", "not"], ["x", "y", "zz"]]
+ANSWERS = ["A", "C", "B", "A", "B", "C"]
+
+
+class TestMultipleChoice(TaskContract):
+    """By likelihood; a batch holds a row for each option."""
+
+    task = "multiple_choice"
+    options = {"template": "{question}: "}
+    columns = {"question": TEXTS, "choices": OPTIONS, "answer": ANSWERS}
+    architectures: ClassVar[Sequence[str]] = ("gpt2", "llama")
+
+    def test_masks_are_one_on_every_token_that_is_no_padding(self, prepared: Prepared) -> None:
+        batch = prepared.task.collate(prepared.features, 0)
+        (mask,) = attention_masks(batch)
+        assert len(mask) == sum(len(f.choices) for f in prepared.features)
+        assert int(mask.sum()) == sum(
+            len(choice.ids) + (0 if choice.whole else len(f.input_ids) - 1)
+            for f in prepared.features
+            for choice in f.choices
+        )
+
+
+class TestMultipleChoiceByLetters(TestMultipleChoice):
+    options = {"scored": "letter", "template": "{choices}\n{question}:"}
+    columns = {"question": [text[:4] for text in TEXTS], "choices": [["a", "b"]] * 6, "answer": ["A", "B"] * 3}
+
+
+class TestMultipleChoiceByAHead(TestMultipleChoice):
+    options = {"scoring": "head"}
+    architectures = ("bert", "gpt2", "t5")
+
+    def test_metrics_are_those_announced_whatever_the_order(self, prepared: Prepared) -> None:
+        """A head knows no length to divide by."""
+        metrics = prepared.task.score(prepared.predictions(), "test")
+        assert [metric.name for metric in metrics] == ["accuracy", "loss"]
+
+
+class TestMultipleChoiceInColumns(TestMultipleChoice):
+    options = {"choices": ["ending0", "ending1"], "template": "{question}: "}
+    columns = {
+        "startphrase": TEXTS,
+        "ending0": [options[0] for options in OPTIONS],
+        "ending1": [options[1] for options in OPTIONS],
+        "label": [0, 1, 1, 0, 1, 0],
+    }
+    architectures = ("gpt2",)
+
+    def test_masks_are_one_on_every_token_that_is_no_padding(self, prepared: Prepared) -> None:
+        (mask,) = attention_masks(prepared.task.collate(prepared.features, 0))
+        assert len(mask) == 2 * len(TEXTS)
 
 
 class TestGeneration(TaskContract):

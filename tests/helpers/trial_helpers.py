@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +193,16 @@ def batch_of(tokenizer: Any, texts: list[str]) -> Batch:
 def our_logits(place: TrialStore, texts: list[str]) -> torch.Tensor:
     task, attached, tokenizer, _ = restore(place, torch.device("cpu"))
     return task.forward(attached, batch_of(tokenizer, texts))
+
+
+def run_cards(asked: Mapping[Path, Sequence[Mapping[str, Any]]]) -> dict[Path, list[tuple[str, dict[str, float]]]]:
+    """What the code of each export's card gives for rows of texts, in a fresh process: outputs and scores."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("card_script.py"))],
+        input=json.dumps({str(folder): rows for folder, rows in asked.items()}),
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {Path(folder): [tuple(one) for one in outputs] for folder, outputs in json.loads(done.stdout).items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sacrebleu
-from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
+from sklearn.metrics import brier_score_loss, cohen_kappa_score, mean_absolute_error, roc_auc_score
 
 from tuneoff import registry
 from tuneoff.interfaces import MeanMetric, Outputs, PooledMetric
@@ -47,6 +47,10 @@ def test_scores_of_classes_equal_scikit_learns(classes: int, seed: int) -> None:
     )
     assert metrics["auc"].compute(outputs) == pytest.approx(area, abs=1e-12)
     assert metrics["kappa"].compute(outputs) == pytest.approx(cohen_kappa_score(targets, probabilities.argmax(1)))
+    chosen = probabilities.argmax(1)
+    weighted = cohen_kappa_score(targets, chosen, weights="quadratic")
+    assert metrics["weighted_kappa"].compute(outputs) == pytest.approx(weighted)
+    assert metrics["rank_error"].compute(outputs) == pytest.approx(mean_absolute_error(targets, chosen))
     brier = brier_score_loss(targets, probabilities[:, 1] if classes == 2 else probabilities)
     assert metrics["brier"].compute(outputs) == pytest.approx(brier)
 

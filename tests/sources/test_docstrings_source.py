@@ -11,6 +11,8 @@ from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.errors import DataError, SourceNotFound
 from tuneoff.interfaces import Rows
 from tuneoff.sources import _docstrings, find, find_model, read_rows
+from tuneoff.sources._docstring_forms import FORMS
+from tuneoff.sources._docstrings import CODE_END, CODE_START
 from tuneoff.sources.docstrings import FEWEST_ROWS, SHARES, Docstrings, split_of
 from tuneoff.testing import SourceContract
 
@@ -226,3 +228,66 @@ class TestDocstrings(SourceContract):
     @pytest.fixture
     def reference(self) -> str:
         return "docstrings"
+
+
+# --- rows for other tasks
+
+
+def pairs(*modules: str) -> list[dict[str, str]]:
+    return [
+        {
+            "body": f"body {i} of {module}",
+            "marked": f"plain {i}\nSee {CODE_START}a b{CODE_END}, and {CODE_START}c{CODE_END}.\nmore",
+            "summary": f"summary {i}",
+            "package": module.partition(".")[0],
+            "module": module,
+            "name": f"name{i}",
+        }
+        for i, module in enumerate(modules)
+    ]
+
+
+def test_one_of_four_options_is_the_bodys_summary_and_all_are_of_its_package() -> None:
+    rows = pairs(*["one.a.b"] * 6, *["two.c"] * 5, "three.d")
+    columns = FORMS["options"](rows, rows)
+    assert len(columns["body"]) == 11, "a package of one pair has no wrong options"
+    for row, options, answer in zip(rows, columns["options"], columns["answer"], strict=False):
+        assert options["ABCD".index(answer)] == row["summary"]
+        assert len(set(options)) == 4
+        package = {other["summary"] for other in rows if other["package"] == row["package"]}
+        assert set(options) <= package
+    assert len(set(columns["answer"])) > 1
+    assert FORMS["options"](rows, rows) == columns
+
+
+def test_topics_are_frequent_parts_of_module_names_but_the_file() -> None:
+    many = [f"one.linalg.file{i}" for i in range(14)] + [f"one._stats.file{i}" for i in range(14)]
+    rare = ["one.rare.file", *["two.file"] * 10]
+    rows = pairs(*many, *rare)
+    columns = FORMS["topics"](rows[:1] + rows[14:15] + rows[28:], rows)
+    assert columns["topics"] == [["linalg"], ["stats"], *[[]] * 11]
+
+
+def test_relatedness_is_the_share_of_equal_leading_parts() -> None:
+    rows = pairs(*["one.a.b"] * 4, *["one.a.c"] * 4, *["two.d"] * 4)
+    columns = FORMS["relatedness"](rows, rows)
+    module = {row["summary"]: row["module"] for row in rows}
+    expected = {("one.a.b", "one.a.c"): 0.667, ("one.a.b", "two.d"): 0.0, ("one.a.c", "two.d"): 0.0}
+    for first, second, value in zip(*columns.values(), strict=True):
+        one, two = sorted((module[first], module[second]))
+        assert value == expected.get((one, two), 1.0)
+        assert first != second
+    assert len(set(columns["relatedness"])) == 3
+
+
+def test_words_that_the_author_marked_as_code_are_tagged() -> None:
+    rows = pairs("one.a")
+    columns = FORMS["code"](rows, rows)
+    assert columns["words"] == [["See", "a", "b", ",", "and", "c", "."]]
+    assert columns["tags"] == [["O", "B-code", "I-code", "O", "O", "B-code", "O"]]
+
+
+def test_an_unknown_configuration_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SourceNotFound, match="did you mean 'options'") as caught:
+        Docstrings().rows(SourceSpec(source="docstrings", config="option"), "train")
+    assert "relatedness" in caught.value.hint

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from trial_helpers import MakePlace, save_writer
+from trial_helpers import MakePlace, run_cards, save_writer
 from tuneoff.store.files import read_json
 from tuneoff.tasks._writing import write
 from tuneoff.trial.export import export
@@ -76,3 +76,43 @@ def test_every_trial_of_a_run_prediction_and_export_stop_at_the_end_of_a_turn(
     assert set(stops) == {(end,)}
     export(places[1], tmp_path / "out", merged=False, device="cpu")
     assert end in read_json(tmp_path / "out" / "generation_config.json")["eos_token_id"]
+
+
+QUESTIONS = ["q one", "oil or goal? " * 6, "b", "why is it so"]
+
+
+@pytest.mark.parametrize("template", ["model", "plain"])
+@pytest.mark.parametrize("task", ["chat", "instruction"])
+def test_the_card_of_an_export_answers_as_the_trial_does(
+    task: str, template: str, make_place: MakePlace, tmp_path: Path
+) -> None:
+    """Long conversations lose their oldest turns, long questions their end."""
+    save_chat_model(tmp_path / "model")
+    asked: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+    if task == "chat":
+        turns = [
+            [{"role": role, "content": f" {question} {i}"} for i in range(5) for role in ("user", "assistant")][: 2 * n]
+            for n, question in enumerate(QUESTIONS, 1)
+        ]
+        turns[3] = [{"role": "system", "content": "be"}, *turns[3]]
+        rows = [{"messages": own} for own in turns]
+        asked = [{"messages": own[:-1]} for own in turns]
+    else:
+        rows = [{"instruction": q, "input": "it" if i % 2 else "", "output": "y"} for i, q in enumerate(QUESTIONS)]
+        asked = [{"instruction": row["instruction"], "input": row["input"]} for row in rows]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows * 4)), encoding="utf-8")
+    place = make_place(
+        "lora",
+        folder=tmp_path / "model",
+        data=data,
+        task={"name": task, "max_target_length": 6, "long_targets": "cut", "chat_template": template},
+        protocol={"epochs": 1, "max_steps": 2, "max_length": 56, "learning_rate": 0.02},
+    )
+    run(place, "cpu", time.perf_counter())
+    expected = [one["output"] for one in predict(place, str(data), "cpu")["predictions"]][: len(rows)]
+    export(place, tmp_path / "out", merged=False, device="cpu")
+    found = run_cards({tmp_path / "out": asked})[tmp_path / "out"]
+    assert [output for output, _ in found] == expected
+    assert len(set(expected)) > 1

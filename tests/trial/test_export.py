@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from trial_helpers import (
     batch_of,
     news,
     our_logits,
+    run_cards,
     save_pretrained,
     save_writer,
     write_csv,
@@ -40,19 +38,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRESH = [text for text, _ in news(7, 500)]
 LEARNING = {"learning_rate": 0.02, "epochs": 1, "max_steps": 4}
-
-
-def elsewhere(asked: dict[Path, list[dict[str, str]]]) -> dict[Path, list[tuple[str, dict[str, float]]]]:
-    """What the code of each export's card gives for rows of texts, in a fresh process: outputs and scores."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(Path(__file__).parents[1] / "helpers" / "card_script.py")],
-        input=json.dumps({str(folder): rows for folder, rows in asked.items()}),
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {Path(folder): [tuple(one) for one in outputs] for folder, outputs in json.loads(done.stdout).items()}
 
 
 def trainable(*without: str) -> list[str]:
@@ -91,7 +76,7 @@ def test_every_method_of_a_classifier_is_loaded_without_tuneoff(
         export(place, out, merged=False, device="cpu")
         expected[out] = predict(place, str(rows), "cpu")["predictions"]
         asked[out] = [{"text": text} for text in texts]
-    for out, found in elsewhere(asked).items():
+    for out, found in run_cards(asked).items():
         for (output, scores), ours in zip(found, expected[out], strict=True):
             assert scores == pytest.approx(ours["scores"], abs=1e-4), out.name
             assert output == ours["output"], out.name
@@ -160,7 +145,7 @@ def test_every_method_of_a_writer_is_loaded_without_tuneoff(
         export(place, out, merged=False, device="cpu")
         expected[out] = [one["output"] for one in predict(place, str(pairs), "cpu")["predictions"]][:9]
         asked[out] = [{"source": text, "kind": "news"} for text, _ in texts[:9]]
-    assert {out: [output for output, _ in found] for out, found in elsewhere(asked).items()} == expected
+    assert {out: [output for output, _ in found] for out, found in run_cards(asked).items()} == expected
     assert len({output for outputs in expected.values() for output in outputs}) > 5
 
 

@@ -100,7 +100,7 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     )
     task = task_named(task_name)
     columns = task(dict(named)).columns(rows)
-    texts, answers = _texts_and_answers(task, rows, columns)
+    texts, answers = _texts_and_answers(task, rows, named, columns)
     writes_text = task.produces == "text"
     classes, concerns = _look_closer(task, rows, named, columns, answers)
     return DataInspection(
@@ -119,7 +119,9 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     )
 
 
-def _texts_and_answers(task: type[Task], rows: Rows, columns: dict[str, str]) -> tuple[list[str], list[str]]:
+def _texts_and_answers(
+    task: type[Task], rows: Rows, named: dict[str, Any], columns: dict[str, str]
+) -> tuple[list[str], list[str]]:
     """Returns what is put in and what is to come out, of the rows that have both.
 
     Raises:
@@ -130,7 +132,7 @@ def _texts_and_answers(task: type[Task], rows: Rows, columns: dict[str, str]) ->
 
     if not any(role.holds for role in task.roles):
         # What is no column of texts, such as messages, the task itself can read.
-        examples = task(dict(columns)).examples(rows, columns, "train")
+        examples = task(dict(named)).examples(rows, columns, "train")
         return [example.input_text for example in examples], [example.target for example in examples]
     last = task.roles[-1]
     plain = {role.name: columns[role.name] for role in task.roles if role.holds and role.name in columns}

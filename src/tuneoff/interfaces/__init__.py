@@ -5,7 +5,15 @@ A plug-in imports from here, and errors from `tuneoff.errors`; that is all it ne
 """
 
 from tuneoff.config.data import ModelSpec, SourceSpec
-from tuneoff.interfaces.examples import Batch, Example, Features, attention_masks, computed_tokens
+from tuneoff.interfaces.examples import (
+    Batch,
+    Choice,
+    Example,
+    Features,
+    attention_masks,
+    computed_tokens,
+    letter_of,
+)
 from tuneoff.interfaces.executor import ExecutorOptions, ExecutorPlugin
 from tuneoff.interfaces.label_sets import read_labels, write_labels
 from tuneoff.interfaces.method import (
@@ -41,6 +49,7 @@ __all__ = [
     "Attached",
     "Baseline",
     "Batch",
+    "Choice",
     "ColumnRole",
     "Entity",
     "Example",
@@ -80,6 +89,7 @@ __all__ = [
     "flatten",
     "has_lone_surrogate",
     "is_missing",
+    "letter_of",
     "read_entities",
     "read_labels",
     "save_weights",

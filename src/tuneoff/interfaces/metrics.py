@@ -83,6 +83,8 @@ class MetricDefinition(ABC):
         summary: what it says, in a line; of a metric that a study may add (docs/add-a-metric.md).
         produces: of such a metric, what a task must produce for it, as `Task.produces` names it (`class`, `text`, …);
             empty: anything.
+        ordered: whether it reads an order of the classes, which the study then declares (`task.labels`) unless they are
+            whole numbers.
         needs: package that it is computed with, where tuneoff works without; else empty.
         extra: what pip installs it by, as `tuneoff[bleu]`.
     """
@@ -97,6 +99,7 @@ class MetricDefinition(ABC):
     caution: str = ""
     summary: str = ""
     produces: tuple[str, ...] = ()
+    ordered: bool = False
     needs: str = ""
     extra: str = ""
 

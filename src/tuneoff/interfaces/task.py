@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-Produces = Literal["class", "labels", "tags", "number", "text"]
-"""What a task gives for an example: one class, any number of labels, a tag for each word, a number, or text that is
-written."""
+Produces = Literal["class", "choice", "labels", "tags", "number", "text"]
+"""What a task gives for an example: one class, one of its own options, any number of labels, a tag for each word, a
+number, or text that is written."""
 
 
 class TaskOptions(BaseModel):

@@ -547,15 +547,19 @@ def _with_seals(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Prediction(Frozen):
-    """One example's outcome. For classes and labels, `scores` are log-probabilities in label order."""
+    """One example's outcome. For classes and labels, `scores` are log-probabilities in label order, for options of a
+    row's own in the row's order."""
 
     index: int = Field(description="position of the row in the study's split")
-    target: str = Field(description="the right answer; several labels as a JSON list in alphabetical order")
+    target: str = Field(
+        description="the right answer; several labels as a JSON list in alphabetical order, one of a row's options "
+        "as its letter"
+    )
     output: str = Field(description="the model's answer, likewise")
     scores: tuple[float, ...] = Field(
         (),
         description="for classification log-probabilities in the order of `data.labels`; for several labels a row the "
-        "log-probability that it has each",
+        "log-probability that it has each; for options to choose from log-probabilities in their order",
     )
     values: dict[str, float] = Field(
         default_factory=dict, description="metric -> this example's own value, for metrics that are means over examples"

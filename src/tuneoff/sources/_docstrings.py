@@ -15,6 +15,8 @@ VERSION = 1
 """Version of the rules below: other rules give other pairs."""
 
 COLUMNS = ("body", "summary", "package", "module", "name")
+CODE_START, CODE_END = "\ue000", "\ue001"
+"""What stands around code in a marked text: letters of Unicode that mean nothing."""
 
 SUMMARY_WORDS = (5, 30)
 BODY_WORDS = 40
@@ -36,15 +38,16 @@ _HEADING = re.compile(r"[A-Z][A-Za-z ]{2,30}:")
 _SKIPPED_SECTION = re.compile(r"(see also|references|examples?|example usage|usage|methods|attributes)\s*::?", re.I)
 _FIELD = re.compile(r":(?:type|rtype)\b[^:\n]*:[^\n]*\n?|:(param|returns?|raises?)\b ?([^:\n]*):")
 _MARKUP: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(r":[a-z:]+:`[~.!]?([^`<]+?)(?:\s*<[^>]*>)?`"), lambda m: m[1].rpartition(".")[2]),
-    (re.compile(r"\[`[~.]?([^`\]]+)`\](?:\([^)]*\))?"), lambda m: m[1].rpartition(".")[2]),
-    (re.compile(r"`+([^`<]*?)(?:\s*<[^>]*>)?`+_*"), lambda m: m[1]),
+    (re.compile(r":[a-z:]+:`[~.!]?([^`<]+?)(?:\s*<[^>]*>)?`"), lambda m: _mark(m[1].rpartition(".")[2])),
+    (re.compile(r"\[`[~.]?([^`\]]+)`\](?:\([^)]*\))?"), lambda m: _mark(m[1].rpartition(".")[2])),
+    (re.compile(r"`+([^`<]*?)(?:\s*<[^>]*>)?`+_*"), lambda m: _mark(m[1])),
     (re.compile(r"\[([^\]]+)\]\([^)]*\)"), lambda m: m[1]),
     (re.compile(r"\s*\[\d+\]_|<https?:[^>]*>|</?[Tt]ip[^>]*>|> \[!\w+\]"), lambda m: ""),
     (re.compile(r"\*\*([^*\n]+)\*\*|(?<!\w)\*([^*\s][^*\n]*)\*(?!\w)"), lambda m: m[1] or m[2]),
     (re.compile(r"::$"), lambda m: ":"),
 )
-"""What markup means as plain text, in this order: roles, links, code, footnotes and URLs, emphasis, literal blocks."""
+"""What markup means, in this order: roles, links, code, footnotes and URLs, emphasis, literal blocks. Code keeps marks
+around it."""
 
 _NO_SENTENCE = re.compile(r"[.!?] +[A-Z]|://|::|>>>|^[^A-Za-z]")
 _BOILERPLATE = re.compile(
@@ -66,7 +69,8 @@ def extract(package: str, root: Path) -> Iterator[dict[str, str]]:
         root: its folder.
 
     Yields:
-        Rows with the keys `COLUMNS`; `module` is the file's dotted name, `name` is qualified in it.
+        Rows with the keys `COLUMNS`; `module` is the file's dotted name, `name` is qualified in it. `marked` is the
+        body with `CODE_START` and `CODE_END` around what its author marked as code.
     """
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root.parent)
@@ -79,6 +83,7 @@ def extract(package: str, root: Path) -> Iterator[dict[str, str]]:
             if (body_and_summary := pair(docstring)) is not None:
                 yield {
                     "body": body_and_summary[0],
+                    "marked": marked_body(docstring),
                     "summary": body_and_summary[1],
                     "package": package,
                     "module": module,
@@ -109,6 +114,23 @@ def _walk_block(block: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]
                 yield from _walk_block(node.body, f"{prefix}{node.name}.")
 
 
+def _mark(code: str) -> str:
+    return f"{CODE_START}{code}{CODE_END}"
+
+
+def _unmark(text: str) -> str:
+    return text.replace(CODE_START, "").replace(CODE_END, "")
+
+
+def marked_body(docstring: str) -> str:
+    """Returns the body of a docstring with marks around code."""
+    return "\n".join(_extract_prose(_paragraphs(docstring)[1:], marked=True))
+
+
+def _paragraphs(docstring: str) -> list[str]:
+    return re.split(r"\n\s*\n", _UNDERLINED.sub(r"\1:", docstring.strip()))
+
+
 def pair(docstring: str) -> tuple[str, str] | None:
     """Returns body and summary of a docstring, as plain text; None where it makes no good pair.
 
@@ -116,7 +138,7 @@ def pair(docstring: str) -> tuple[str, str] | None:
     examples and references, one paragraph a line; it has 40 words or more and holds at least half of the summary's
     content words.
     """
-    paragraphs = re.split(r"\n\s*\n", _UNDERLINED.sub(r"\1:", docstring.strip()))
+    paragraphs = _paragraphs(docstring)
     summary = _strip_markup(paragraphs[0])
     if not SUMMARY_WORDS[0] <= len(summary.split()) <= SUMMARY_WORDS[1] or not summary.endswith("."):
         return None
@@ -128,7 +150,7 @@ def pair(docstring: str) -> tuple[str, str] | None:
     return body, summary
 
 
-def _extract_prose(paragraphs: list[str]) -> Iterator[str]:
+def _extract_prose(paragraphs: list[str], *, marked: bool = False) -> Iterator[str]:
     """Yields the paragraphs without code, directives and sections of examples and references."""
     skipping = in_code = False
     for paragraph in paragraphs:
@@ -141,16 +163,17 @@ def _extract_prose(paragraphs: list[str]) -> Iterator[str]:
         if in_code or fences or skipping or head.startswith((">>>", "..", "<")):
             in_code = in_code != bool(fences % 2)
             continue
-        if text := _strip_markup(paragraph.partition(">>>")[0]):
+        if text := _strip_markup(paragraph.partition(">>>")[0], marked=marked):
             yield text
 
 
-def _strip_markup(paragraph: str) -> str:
-    """Removes markup and joins the lines into one."""
+def _strip_markup(paragraph: str, *, marked: bool = False) -> str:
+    """Removes markup and joins the lines into one; keeps marks around code where that is wanted."""
     text = _FIELD.sub(lambda m: "" if m.group(1) is None else f"{m.group(2) or m.group(1)}:", paragraph)
     text = " ".join(text.split())
     for pattern, replacement in _MARKUP:
         text = pattern.sub(replacement, text)
+        text = text if marked else _unmark(text)
     return " ".join(text.split())
 
 

@@ -16,6 +16,7 @@ from tuneoff.errors import DataError, SourceNotFound, did_you_mean
 from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources import _docstrings
 from tuneoff.sources._cache import cache_errors, cache_folder, lock
+from tuneoff.sources._docstring_forms import FORMS
 
 NAME = "docstrings"
 
@@ -52,6 +53,9 @@ class Docstrings(Source):
     are cut out of bodies; what repeats an earlier summary or body is left out. Modules (files) are dealt to the splits
     by a hash of their names, 80:10:10, so that no file is in two of them.
 
+    A configuration makes rows for other tasks of the same pairs: `options` (which of four summaries is this body's),
+    `topics` (the parts of the module's name), `relatedness` (of two summaries) and `code` (which words are code).
+
     The rows depend on the packages' versions. The first use parses their files (some 20 s) and keeps the pairs in
     the cache.
     """
@@ -71,23 +75,30 @@ class Docstrings(Source):
         """Returns one split; parses the packages on first use."""
         if spec.source != NAME:
             raise SourceNotFound(f"no docstrings by the name {spec.source!r}", hint=f"There is only `{NAME}`.")
-        for key in ("config", "revision"):
-            if getattr(spec, key) is not None:
-                raise SourceNotFound(
-                    f"{NAME} come from what is installed and have no {key}", hint=f"Leave out `{key}`."
-                )
+        if spec.revision is not None:
+            raise SourceNotFound(
+                f"{NAME} come from what is installed and have no revision", hint="Leave out `revision`."
+            )
+        if spec.config is not None and spec.config not in FORMS:
+            raise SourceNotFound(
+                f"{NAME} has no configuration {spec.config!r}{did_you_mean(spec.config, FORMS)}",
+                hint=f"It has {', '.join(FORMS)}; without one, pairs of body and summary.",
+            )
         split_name = spec.split or split
         if split_name not in SHARES:
             raise SourceNotFound(
                 f"{NAME} has no split {split_name!r}{did_you_mean(split_name, SHARES)}",
                 hint=f"It has {', '.join(SHARES)}.",
             )
-        rows = [row for row in self._all_rows() if split_of(row["module"]) == split_name]
+        every_row = self._all_rows()
+        rows = [row for row in every_row if split_of(row["module"]) == split_name]
         if len(rows) < FEWEST_ROWS:
             raise DataError(
                 f"{NAME} {split_name}: only {len(rows)} pairs are found in the source files of the installed packages",
                 hint=f"It reads {', '.join(self._packages)}; install more of them, with their .py files.",
             )
+        if spec.config is not None:
+            return Rows(FORMS[spec.config](rows, every_row), f"{NAME} {spec.config} {split_name}")
         return Rows({column: [row[column] for row in rows] for column in _docstrings.COLUMNS}, f"{NAME} {split_name}")
 
     def model(self, spec: ModelSpec) -> ModelFiles:
@@ -168,6 +179,8 @@ def _read(path: Path) -> list[dict[str, str]] | None:
         if hashlib.sha256(content["rows"].encode()).hexdigest() != content["sha256"]:
             return None
         rows: list[dict[str, str]] = json.loads(content["rows"])
+        if not all("marked" in row for row in rows):
+            return None  # of an earlier version
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return rows

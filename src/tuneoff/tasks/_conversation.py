@@ -13,6 +13,8 @@ from tuneoff.tasks._metrics import bits_per_byte, nats_and_bytes
 from tuneoff.tasks._packing import packed, refuse_crossing, unpacked
 from tuneoff.tasks._text_writer import TextWriter, WritingOptions, require_end
 from tuneoff.tasks._turns import TurnEncoder, turn_ends
+from tuneoff.tasks._turns_code import turns_code
+from tuneoff.tasks._writing import plain_writing
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +84,10 @@ class Conversation(TextWriter):
         demonstrations: Sequence[Example] = (),
     ) -> list[Features]:
         require_end(tokenizer)
-        encoder = TurnEncoder(
+        return self._encoder(tokenizer, max_length).features(examples, demonstrations)
+
+    def _encoder(self, tokenizer: Any, max_length: int) -> TurnEncoder:
+        return TurnEncoder(
             tokenizer=tokenizer,
             template=self.options.chat_template,
             prompt_room=max_length,
@@ -90,7 +95,6 @@ class Conversation(TextWriter):
             target_room=self.target_room,
             cut_targets=self.options.long_targets == "cut",
         )
-        return encoder.features(examples, demonstrations)
 
     def end_ids(self, tokenizer: Any) -> tuple[int, ...]:
         """Returns the tokens with which the template ends an answer: the same for all rows, also where none is encoded,
@@ -127,5 +131,12 @@ class Conversation(TextWriter):
             refuse_crossing(model)
             self._is_apart = model
 
+    asked: ClassVar[tuple[str, str]] = ("messages", "messages")
+    """The arguments of `predict` in an export's card, and the expression that makes messages of them."""
+
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
-        return []
+        settings = self._settings(self.target_room, tokenizer)
+        return [
+            *turns_code(self._encoder(tokenizer, max_length)),
+            *plain_writing(settings, encoder_decoder=False, asked=self.asked),
+        ]

@@ -153,7 +153,7 @@ def unique_frame(ids: list[int], opening: int, closing: int, dropped: int = 0) -
 
 
 def plain_prompt(
-    template: Template, source: str, others: Sequence[str], tokenizer: Any, room: int, *, closed: bool
+    template: Template, source: str, others: Sequence[str], tokenizer: Any, room: int | str, *, closed: bool
 ) -> list[str]:
     """Returns Python lines that define `prompt`, equal to `prompts` and `Prompt.cut`; see `Task.plain_code`.
 
@@ -162,7 +162,7 @@ def plain_prompt(
         source: what the lines call the text put in.
         others: the names in the template that are other columns'.
         tokenizer: the model's.
-        room: tokens of a prompt.
+        room: tokens of a prompt, or the expression that gives them.
         closed: as for `prompts`.
     """
     sides: list[list[str]] = [[], []]

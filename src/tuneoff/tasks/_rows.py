@@ -108,7 +108,9 @@ def require_unicode(examples: list[Example]) -> list[Example]:
     Raises:
         DataError: for the first with text that is not valid Unicode.
     """
-    broken = next((e for e in examples if any(map(has_lone_surrogate, (e.text, e.text_pair, e.target)))), None)
+    broken = next(
+        (e for e in examples if any(map(has_lone_surrogate, (e.text, e.text_pair, e.target, *e.choices)))), None
+    )
     if broken is not None:
         raise DataError(f"{broken.place} holds text that is not valid Unicode")
     return examples

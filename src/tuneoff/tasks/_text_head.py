@@ -72,9 +72,60 @@ class TextOptions(TaskOptions):
         return {**value, "text": texts[0], "text_pair": texts[1]}
 
 
-class TextHead(Task):
-    """A task whose model reads one text or two and has a head on the first token (encoders) or the last real token
-    (decoders)."""
+class SequenceHead(Task):
+    """A task whose model has a head that scores a row of tokens as a whole: at the first token (encoders) or the last
+    real one (decoders)."""
+
+    # --- the model
+
+    def view(self, model: nn.Module) -> TaskView:
+        return TaskView(head=added_modules(model), peft_task_type="SEQ_CLS")
+
+    def model_class(self, config: Any) -> Any:
+        import transformers as hf
+
+        if type(config) not in hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            hint = is_causal(config) and self.way_out
+            raise UnsupportedModel(
+                f"transformers has no {config.model_type} model with a classification head",
+                hint=hint or "Use another model (BERT, RoBERTa, Llama, T5, BART, …).",
+            )
+        return hf.AutoModelForSequenceClassification
+
+    way_out: ClassVar[str] = ""
+    """What to do with a causal model that has no such head."""
+
+    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
+        """Computes logits of shape (batch, outputs of the head).
+
+        A decoder's text is scored at the last token that the attention mask holds real, never found by token id:
+        padding may stand on either side and may be the end-of-text token.
+        """
+        import torch
+
+        model: Any = attached.model
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        decoder = getattr(model, "score", None) is not None
+        if decoder:
+            # Real tokens first, so that positions, local attention and a soft prompt see no gap.
+            order = mask.argsort(dim=-1, descending=True, stable=True)
+            ids, mask = ids.gather(-1, order), mask.gather(-1, order)
+        inputs = model_inputs(attached, ids, mask, batch.get("token_type_ids"))
+        if model.config.is_encoder_decoder:
+            return _encoder_decoder_logits(model, ids, mask, inputs)
+        if not decoder:
+            # Some read the class at the last position, whatever stands there.
+            last = getattr(model.config, "summary_type", None) == "last"
+            logits: torch.Tensor = model(**(padded_left(inputs) if last else inputs)).logits
+            return logits
+        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+        last_token = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
+        scored: torch.Tensor = model.score(hidden[torch.arange(len(hidden), device=hidden.device), last_token])
+        return scored
+
+
+class TextHead(SequenceHead):
+    """A task whose model reads one text or two and has such a head."""
 
     Options: ClassVar[type[TextOptions]] = TextOptions
 
@@ -99,25 +150,6 @@ class TextHead(Task):
             Example(text=str(text), text_pair=str(pair), target=target, index=i, place=rows.place(i))
             for i, (text, pair, target) in enumerate(zip(texts, pairs, targets, strict=True))
         ]
-
-    # --- the model
-
-    def view(self, model: nn.Module) -> TaskView:
-        return TaskView(head=added_modules(model), peft_task_type="SEQ_CLS")
-
-    def model_class(self, config: Any) -> Any:
-        import transformers as hf
-
-        if type(config) not in hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            hint = is_causal(config) and self.way_out
-            raise UnsupportedModel(
-                f"transformers has no {config.model_type} model with a classification head",
-                hint=hint or "Use another model (BERT, RoBERTa, Llama, T5, BART, …).",
-            )
-        return hf.AutoModelForSequenceClassification
-
-    way_out: ClassVar[str] = ""
-    """What to do with a causal model that has no such head."""
 
     # --- examples -> tensors -> logits
 
@@ -163,34 +195,6 @@ class TextHead(Task):
         numbers = [feature.targets or feature.label for feature in features]
         batch["labels"] = torch.tensor(numbers, dtype=torch.float32 if features[0].targets else torch.long)
         return batch
-
-    def forward(self, attached: Attached, batch: Batch) -> torch.Tensor:
-        """Computes logits of shape (batch, outputs of the head).
-
-        A decoder's text is scored at the last token that the attention mask holds real, never found by token id:
-        padding may stand on either side and may be the end-of-text token.
-        """
-        import torch
-
-        model: Any = attached.model
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        decoder = getattr(model, "score", None) is not None
-        if decoder:
-            # Real tokens first, so that positions, local attention and a soft prompt see no gap.
-            order = mask.argsort(dim=-1, descending=True, stable=True)
-            ids, mask = ids.gather(-1, order), mask.gather(-1, order)
-        inputs = model_inputs(attached, ids, mask, batch.get("token_type_ids"))
-        if model.config.is_encoder_decoder:
-            return _encoder_decoder_logits(model, ids, mask, inputs)
-        if not decoder:
-            # Some read the class at the last position, whatever stands there.
-            last = getattr(model.config, "summary_type", None) == "last"
-            logits: torch.Tensor = model(**(padded_left(inputs) if last else inputs)).logits
-            return logits
-        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-        last_token = mask.sum(-1) - 1 + hidden.shape[1] - mask.shape[1]
-        scored: torch.Tensor = model.score(hidden[torch.arange(len(hidden), device=hidden.device), last_token])
-        return scored
 
     def plain_code(self, model: nn.Module, tokenizer: Any, columns: Mapping[str, str], max_length: int) -> list[str]:
         # As in `forward`: the last token is the last, whatever its number.

@@ -68,6 +68,10 @@ class TurnEncoder:
         whole_room: tokens of the conversation.
         target_room: tokens that may be written.
         cut_targets: whether a longer answer loses its end.
+        jinja: the template as text; None: the tokenizer's own.
+        opening: tokens before the first turn.
+        adds_space: whether the tokenizer puts a space before a text by itself.
+        specials: special tokens as text; an answer that ends with one is closed.
     """
 
     tokenizer: Any
@@ -84,13 +88,13 @@ class TurnEncoder:
                 "the model's tokenizer has no chat template", hint="Set task.chat_template to auto or plain."
             )
         plain = self.template == PLAIN_NAME or (self.template == "auto" and not own)
-        self._jinja = PLAIN if plain else None if self.template in (OWN, "auto") else self.template
+        self.jinja = PLAIN if plain else None if self.template in (OWN, "auto") else self.template
         opening, _ = frame(self.tokenizer)
         # Templates of models write their own begin-of-text token.
-        self._opening = list(self.tokenizer("a")["input_ids"][:opening]) if plain else []
-        self._adds_space = self.tokenizer.tokenize("a")[0].startswith("\u2581")
-        self._specials = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        self._specials |= set(self.tokenizer.all_special_tokens)
+        self.opening = list(self.tokenizer("a")["input_ids"][:opening]) if plain else []
+        self.adds_space = self.tokenizer.tokenize("a")[0].startswith("\u2581")
+        self.specials = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self.specials |= set(self.tokenizer.all_special_tokens)
 
     def features(self, examples: Sequence[Example], demonstrations: Sequence[Example]) -> list[Features]:
         """Encodes the examples, each after the same solved ones, as earlier turns.
@@ -192,12 +196,12 @@ class TurnEncoder:
                     hint="Set task.chat_template: plain.",
                 )
             read, answer = before[len(done) :], through[len(before) :].rstrip()
-            closed = any(answer.endswith(token) for token in self._specials)
-            ids = self._tokenize(answer.removeprefix(" ") if self._adds_space else answer)
+            closed = any(answer.endswith(token) for token in self.specials)
+            ids = self._tokenize(answer.removeprefix(" ") if self.adds_space else answer)
             ids = ids if closed else [*ids, self.tokenizer.eos_token_id]
             # What follows the end of a turn is read with the next.
             done = before + answer
-            opening = [] if pieces else self._opening
+            opening = [] if pieces else self.opening
             pieces += [Piece([*opening, *self._tokenize(read)], False), Piece(ids, True)]
         return pieces
 
@@ -207,7 +211,7 @@ class TurnEncoder:
     def _render(self, messages: list[dict[str, str]], example: Example, *, prompt: bool) -> str:
         try:
             text: str = self.tokenizer.apply_chat_template(
-                messages, chat_template=self._jinja, tokenize=False, add_generation_prompt=prompt
+                messages, chat_template=self.jinja, tokenize=False, add_generation_prompt=prompt
             )
         except Exception as error:  # templates raise what they like
             raise DataError(

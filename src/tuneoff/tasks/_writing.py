@@ -126,8 +126,12 @@ def generation_config(model: Any, settings: Settings, tokenizer: Any) -> Any:
     )
 
 
-def plain_writing(settings: Settings, *, encoder_decoder: bool) -> list[str]:
+def plain_writing(
+    settings: Settings, *, encoder_decoder: bool, asked: tuple[str, str] = ("source, **columns", "source, **columns")
+) -> list[str]:
     """Returns Python lines that define `predict` from a `prompt` that gives tokens; see `Task.plain_code`.
+
+    `asked` are the arguments of `predict`, and what it gives to `prompt`.
 
     Where a causal model must not repeat itself, transformers' own setting would count the prompt's words too; here as
     in `write` only what is written counts, after the prompt's last token.
@@ -136,8 +140,8 @@ def plain_writing(settings: Settings, *, encoder_decoder: bool) -> list[str]:
     arguments = {"input_ids": "ids", "attention_mask": "torch.ones_like(ids)", "generation_config": "writing"}
     lines = [
         "",
-        "def predict(source, **columns):",
-        "    ids = torch.tensor([prompt(source, **columns)], device=model.device)",
+        f"def predict({asked[0]}):",
+        f"    ids = torch.tensor([prompt({asked[1]})], device=model.device)",
     ]
     if encoder_decoder:
         imports += ["DynamicCache", "EncoderDecoderCache"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tuneoff.errors import DataError, did_you_mean
+from tuneoff.errors import DataError, did_you_mean, listed
 from tuneoff.interfaces import (
     Attached,
     Batch,
@@ -208,12 +208,23 @@ class Classification(TextHead):
                     hint="Set task.label to the column that holds the class.",
                 )
             self._labels = {label: number for number, label in enumerate(sorted(train, key=sort_key))}
+            self._check_order()
         if self._likelihood is not None:
             self._likelihood.named(self.labels)
         hint = "A class without training rows cannot be learned: correct the label or remove the rows."
         refuse_unseen(splits, train, self.classes_of, hint)
         counts = Counter(example.target for examples in splits.values() for example in examples)
         self._findings = note_labels(counts, sum(self._spaced.values()))
+
+    def _check_order(self) -> None:
+        """Refuses classes in alphabetical order where a metric reads their order."""
+        reader = next((metric for metric in self.added_metrics if metric.ordered), None)
+        if reader is not None and not all(map(is_number, self._labels)):
+            raise DataError(
+                f"task.metrics: {reader.name} reads the order of the classes, and nothing says which it is: "
+                f"{listed(self._labels)}",
+                hint="List all of them in task.labels, from the lowest to the highest.",
+            )
 
     def findings(self) -> tuple[Finding, ...]:
         return self._findings

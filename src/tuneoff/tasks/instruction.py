@@ -41,6 +41,10 @@ class Instruction(Conversation):
         ColumnRole("input", guesses=("input",), optional=True, may_be_empty=True),
         ColumnRole("output", guesses=OUTPUT_NAMES),
     )
+    asked = (
+        'instruction, input=""',
+        '[{"role": "user", "content": "\\n\\n".join(filter(None, [instruction.strip(), (input or "").strip()]))}]',
+    )
     init_order = 5
     Options: ClassVar[type[InstructionOptions]] = InstructionOptions
 

@@ -205,7 +205,7 @@ class TaskContract:
         for features in prepared.features:
             assert 0 < len(features.input_ids) <= room
             assert len(features.target_ids) <= room
-            assert 0 <= features.label < max(len(prepared.task.labels), 1)
+            assert 0 <= features.label < max(len(prepared.task.labels), len(features.choices), 1)
         long = [replace(example, text=f"{example.text} " * 20) for example in prepared.examples]
         cut = prepared.task.encode(long, prepared.tokenizer, MAX_LENGTH)
         assert all(features.truncated and len(features.input_ids) <= room for features in cut)

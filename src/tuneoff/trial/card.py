@@ -17,6 +17,7 @@ from tuneoff.trial.modeling.load import BASE_SEED
 
 _HUB_TASKS = {
     "class": "text-classification",
+    "choice": "multiple-choice",
     "labels": "text-classification",
     "tags": "token-classification",
     "text": "text-generation",

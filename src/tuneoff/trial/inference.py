@@ -124,7 +124,7 @@ def predict(place: TrialStore, file: str, device: str) -> dict[str, Any]:
 def _described(task: Task, prediction: Prediction) -> dict[str, Any]:
     """Returns a prediction as it is printed, with what the task knows of its probabilities."""
     described: dict[str, Any] = {"index": prediction.index, "output": prediction.output}
-    if not prediction.scores:
+    if not prediction.scores or not task.labels:
         return described
     shares = {label: math.exp(score) for label, score in zip(task.labels, prediction.scores, strict=True)}
     if task.produces == "class":

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tuneoff.records.forecast import StudyForecast
 
 MODEL, WRITER = "minilm", "smollm2-135m"
-"""The base model where none is named, and the one of a task that writes text."""
+"""The base model where none is named, and the one of a task that puts no head on it, such as one that writes text."""
 
 SHOWN_KEYS = ("seeds", "epochs", "batch_size", "max_length", "duplicates", "precision")
 HINTED_KEYS = ("splits", "train_rows", "test_fraction", "validation_fraction", "learning_rate", "select_metric")
@@ -85,7 +85,7 @@ def _role_option(role: str, description: str) -> click.Option:
 @click.option(
     "--model",
     metavar="MODEL",
-    help=f"Base model: alias, hub id or folder.  [default: {MODEL}; to write text, {WRITER}]",
+    help=f"Base model: alias, hub id or folder.  [default: {MODEL}; to write text or choose by likelihood, {WRITER}]",
 )
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
 @click.option("--no-forecast", is_flag=True, help="Do not estimate what the study will take.")
@@ -107,9 +107,10 @@ def init_command(
     the study file goes to --out; or FILE is the study file (.yaml), and the data is --data. A text, or a pair of
     texts, and a class make a study of classification; with several labels a row, one of multi_label; with a tag for
     each word, one of token_classification; with a number instead, one of regression; two texts, such as an article and
-    its summary, make one of generation; lists of messages make one of chat, and an instruction with its answer one of
-    instruction. Where several columns could be meant, a terminal is asked, and elsewhere the
-    error says how to name them. At the end it tells what the study will take, by counting alone.
+    its summary, make one of generation; a question with its options makes one of multiple_choice; lists of messages
+    make one of chat, and an instruction with its answer one of instruction. Where several columns could be meant, a
+    terminal is asked, and elsewhere the error says how to name them. At the end it tells what the study will take, by
+    counting alone.
 
     \b
     Examples:
@@ -139,8 +140,8 @@ def init_command(
     if out.exists() and not force:
         raise StoreError(f"{out} is there already", hint="Name another file with --out, or add --force.")
     overview = _look(data, columns)
-    writes = task_named(overview.task).produces == "text"
-    text = render(data, overview, model or (WRITER if writes else MODEL))
+    has_head = task_named(overview.task)({}).adds_head
+    text = render(data, overview, model or (MODEL if has_head else WRITER))
     loading.parse(loading.read_yaml(text, str(out))[0], origin=str(out))
     write_atomically(out, text)
     quoted = shlex.quote(str(out))
@@ -214,7 +215,7 @@ def describe(overview: DataInspection) -> list[str]:
     elif overview.numbers:
         least, median, greatest = overview.numbers
         lines.insert(2, f"numbers: from {least:g} to {greatest:g}, median {median:g}")
-    else:
+    elif overview.classes:
         shown = [f"{name} ({count:,})" for name, count in list(overview.classes.items())[:8]]
         others = f", and {len(overview.classes) - 8} more" if len(overview.classes) > 8 else ""
         number = "1 class" if len(overview.classes) == 1 else f"{len(overview.classes):,} classes"
@@ -271,7 +272,7 @@ def render(data: Path, overview: DataInspection, model: str) -> str:
         "",
         "protocol:    # what is held equal for every method",
     ]
-    return "\n".join([*head, *_protocol(overview), "", *_methods(task_named(overview.task).produces)]) + "\n"
+    return "\n".join([*head, *_protocol(overview), "", *_methods(task_named(overview.task)({}))]) + "\n"
 
 
 def _other_splits(data: Path, overview: DataInspection) -> list[str]:
@@ -317,20 +318,20 @@ def _another_metric(task: type[Task]) -> str:
     return next((metric.name for metric in task.metrics if metric.name != own and not metric.written), own)
 
 
-def _methods(produces: str = "class") -> list[str]:
-    """Lists all methods that suit what a task produces, baselines first. Methods that most studies do not begin with,
-    that need an option, or that may not suit the model are comments."""
+def _methods(task: Task) -> list[str]:
+    """Lists all methods that suit a task, baselines first. Methods that most studies do not begin with, that need an
+    option, or that may not suit the model are comments."""
     from pydantic import ValidationError
 
     from tuneoff import registry
     from tuneoff.interfaces import ServedModel
 
-    suitable_needs = ("", "no_head", "decoder") if produces == "text" else ("", "head", "biases")
+    suitable_needs = ("", "head", "biases") if task.adds_head else ("", "no_head", "decoder")
 
     lines = ["methods:    # take the # from arms to compare too; options: tuneoff show method NAME"]
     for name, method in sorted(registry.methods().items(), key=lambda item: (item[1].trains, item[0])):
         # A model that others run is asked where a study names it, and never by default.
-        if issubclass(method, ServedModel) or getattr(method, "produces", produces) != produces:
+        if issubclass(method, ServedModel) or getattr(method, "produces", task.produces) != task.produces:
             continue
         try:
             method.Options()

@@ -37,7 +37,7 @@ def row_lengths(features: Sequence[Features], apart: bool) -> list[RowLength]:
     """Returns the lengths of rows: of input and target together, or of each where they are padded apart."""
     if apart:
         return [(len(f.input_ids), len(f.target_ids)) for f in features]
-    return [(len(f.input_ids) + len(f.target_ids),) for f in features]
+    return [(f.row_tokens,) for f in features]
 
 
 def padded_tokens(lengths: Sequence[RowLength]) -> int:

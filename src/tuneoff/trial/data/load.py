@@ -172,10 +172,11 @@ def _refuse_lost(before: set[str], after: set[str], protocol: Protocol) -> None:
 
 
 def _parts(example: Example) -> tuple[str, ...]:
-    """Returns all inputs of an example: its texts, and the names and values of the template's other columns."""
+    """Returns all inputs of an example: its texts, names and values of the template's other columns, its options."""
     pair = (example.text_pair,) if example.text_pair else ()
     history = (part for words in example.history for part in words)
-    return (example.text, *pair, *history, *(part for item in sorted(example.fields.items()) for part in item))
+    others = (part for item in sorted(example.fields.items()) for part in item)
+    return (example.text, *pair, *history, *others, *example.choices)
 
 
 def _key(example: Example) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ class ForecastCounts:
             return False
         task, features = self.material.task, self.material.features["train"]
         token_bytes = self.request.process.kept_bytes(task.collate(features[:1], 0))
-        tokens = sum(len(f.input_ids) + len(f.target_ids) for f in features)
+        tokens = sum(f.row_tokens for f in features)
         if tokens * token_bytes <= limit_bytes(Path(tempfile.gettempdir())):
             return token_bytes > 0
         self.setup = replace(self.setup, keeps_frozen=False)

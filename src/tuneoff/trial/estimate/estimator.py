@@ -183,7 +183,7 @@ def _seconds(
             times.call_seconds(cost.calls),
         )
         features = material.features["train"]
-        pair_tokens = 2 * max(len(f.input_ids) + len(f.target_ids) for f in features)
+        pair_tokens = 2 * max(f.row_tokens for f in features)
         startup["preflight"] = PREFLIGHT_PASSES * curve(pair_tokens)
         compared_tokens = pair_tokens // 2 * min(kernels.EXAMPLES, len(features))
         if counts.keeps_frozen:

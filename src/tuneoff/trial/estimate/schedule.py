@@ -46,7 +46,7 @@ class Lengths:
     """
 
     def __init__(self, features: Sequence[Features], apart: bool) -> None:
-        self.inputs = np.array([len(f.input_ids) for f in features], dtype=np.int64)
+        self.inputs = np.array([f.row_tokens - len(f.target_ids) for f in features], dtype=np.int64)
         self.targets = np.array([len(f.target_ids) for f in features], dtype=np.int64)
         self.apart = apart
         self.rows = batching.row_lengths(features, apart)

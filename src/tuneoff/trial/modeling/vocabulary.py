@@ -54,7 +54,9 @@ def check_tokens(features: Iterable[Features], tokenizer: Any, config: Any, sour
     if size is None or max(tokenizer.get_vocab().values()) < size:
         return
     for example in features:
-        largest_id = max(max(ids, default=0) for ids in (example.input_ids, example.prompt_ids, example.target_ids))
+        choices = (choice.ids for choice in example.choices)
+        parts = (example.input_ids, example.prompt_ids, example.target_ids, *choices)
+        largest_id = max(max(ids, default=0) for ids in parts)
         if largest_id >= size:
             word = tokenizer.convert_ids_to_tokens(largest_id)
             raise _reject(
