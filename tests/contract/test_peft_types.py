@@ -12,6 +12,7 @@ from tuneoff import registry
 from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.parameters import BaseIdentity, count
+from tuneoff.testing.methods import compare_plain_lora
 from tuneoff.testing.settings import Setting, attach, step
 
 FAMILY = registry.methods().families()["peft"]
@@ -96,6 +97,9 @@ def keeps_its_promises(variant: str, setting: Setting, folder: Path) -> None:
         merged = again.merge(fresh)
         torch.testing.assert_close(setting.logits(Attached(merged, merged)), expected, atol=5e-4, rtol=1e-3)
 
+    (folder / "lora").mkdir()
+    compare_plain_lora(method, attached, setting, folder / "lora")
+
     counts = []
     for device in ("cpu", "meta"):
         model = setting.model(device)
@@ -116,6 +120,26 @@ def test_a_type_keeps_a_methods_promises(variant: str, setting: Setting, tmp_pat
         return
     with pytest.raises(UnsupportedModel, match=reason):
         attach(f"peft:{variant}", OPTIONS.get(variant, {}), setting)
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "setting", "converted"),
+    [
+        ("vera", {"r": 4}, BERT, True),
+        ("vera", {"r": 4}, GPT2, True),
+        ("loha", {"r": 2}, BERT, True),
+        ("lokr", {"r": 2, "decompose_factor": 2}, LLAMA, True),
+        ("fourierft", {"n_frequency": 50}, BERT, False),
+        ("oft", {}, BERT, False),
+    ],
+    ids=str,
+)
+def test_what_adds_a_matrix_of_low_rank_is_a_plain_lora(
+    variant: str, options: dict[str, Any], setting: Setting, converted: bool, tmp_path: Path
+) -> None:
+    method, attached = attach(f"peft:{variant}", options, setting)
+    step(setting, method, attached, 0.5)
+    assert compare_plain_lora(method, attached, setting, tmp_path) == converted
 
 
 @pytest.mark.parametrize("variant", sorted(REFUSED))

@@ -138,7 +138,7 @@ class Outcomes:
         samples, ranking = self._samples(metric), self._rank(metric, looks)
         if not samples:
             return None
-        fraction = self._fraction(metric)
+        fraction = self.fraction(metric)
         return verdict(samples, metric.direction, fraction=fraction, ranking=ranking, looks=looks)
 
     def letters(self, metric: Metric) -> dict[str, str]:
@@ -267,10 +267,10 @@ class Outcomes:
         # A baseline is the substitute itself: there is none for a baseline whose outputs are not finite.
         substitute = self._stand_in(metric) if arm.diverged and arm.trains else None
         if substitute is None:
-            return self._estimated(arm.label, metric, trials, bool(other_examples)) if trials else None
-        completed = self._estimated(arm.label, metric, trials, bool(other_examples)) if trials else None
+            return self.estimated(arm.label, metric, trials, bool(other_examples)) if trials else None
+        completed = self.estimated(arm.label, metric, trials, bool(other_examples)) if trials else None
         trials |= {seed: substitute.at(seed) for seed in arm.diverged}
-        figure = self._estimated(arm.label, metric, dict(sorted(trials.items())), bool(other_examples))
+        figure = self.estimated(arm.label, metric, dict(sorted(trials.items())), bool(other_examples))
         note, without_diverged = (figure.note, completed.estimate) if completed else (ALL_DIVERGED, None)
         return replace(figure, note=note, diverged=arm.diverged, counted_as=substitute.name, without=without_diverged)
 
@@ -285,10 +285,10 @@ class Outcomes:
             self._stand_ins[metric.name] = stand_in(self.results, self.predictions, metric, baseline)
         return self._stand_ins[metric.name]
 
-    def _estimated(
+    def estimated(
         self, label: str, metric: Metric, trials: Mapping[int, Scored], other_examples: bool
     ) -> MetricEstimate:
-        """Estimates a metric of an arm from these trials.
+        """Estimates a metric of an arm, or of a form of its models, from these trials.
 
         `other_examples`: some trials were tested on other examples than most of the study's trials.
         """
@@ -303,7 +303,7 @@ class Outcomes:
         note = "" if sample else f"predictions do not give {metric.name} example by example; compared by seeds alone"
         sample = replace(sample or Sample.from_scores(label, seeds, values), pool_share=self._pool_share)
         declared = self.predictions.definition(metric)
-        estimated = within_range(estimate(sample, fraction=self._fraction(metric)), declared)
+        estimated = within_range(estimate(sample, fraction=self.fraction(metric)), declared)
         if len(values) == 1 and estimated.interval is None and (examples := self._examples_told(metric)):
             interval = wilson(estimated.mean, examples)
             estimated = replace(estimated, interval=interval, examples=examples, reason="")
@@ -339,7 +339,7 @@ class Outcomes:
         }
         return told.pop() if len(told) == 1 and metric.unit == "fraction" else None
 
-    def _fraction(self, metric: Metric) -> bool:
+    def fraction(self, metric: Metric) -> bool:
         """Returns whether the metric lies in [0, 1] by definition, or is a mean of examples' own values that do."""
         return metric.unit == "fraction" and self.predictions.fraction(metric)
 

@@ -74,7 +74,7 @@ class Predictions:
                 predictions = self.results.store.trial(record.spec.id).prediction_rows("test", record)
             except CorruptRecord:
                 predictions = None
-            self._read[record.spec.id] = self._gather(record, predictions) if predictions else None
+            self._read[record.spec.id] = self.gather(record, predictions) if predictions else None
         return self._read[record.spec.id]
 
     def sample(
@@ -161,7 +161,8 @@ class Predictions:
         )
         return TrialOutputs(self._usual_examples, outputs)
 
-    def _gather(self, record: TrialRecord, predictions: list[dict[str, Any]]) -> TrialOutputs:
+    def gather(self, record: TrialRecord, predictions: list[dict[str, Any]]) -> TrialOutputs:
+        """Gathers test predictions of a trial's model that were read as plain data."""
         outputs = Outputs(
             targets=[p["target"] for p in predictions],
             outputs=[p["output"] for p in predictions],

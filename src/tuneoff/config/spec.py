@@ -7,12 +7,13 @@ A study file is this shape in YAML. Short forms are accepted where they say the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tuneoff.config.base import MAX_LABEL, Frozen, Label, own_keys_to_options
 from tuneoff.config.data import ModelSpec, TaskSpec
+from tuneoff.config.deployability import Form, read_forms
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
 from tuneoff.config.protocol import Candidates, Protocol
 
@@ -150,6 +151,11 @@ class StudySpec(Frozen):
         None,
         description="what devices cost, as keys or as the name of a file with these keys: then the report and "
         "`recommend` tell money; no part of what is trained",
+    )
+    deployability: Annotated[tuple[Form, ...], BeforeValidator(read_forms)] = Field(
+        (),
+        description="forms in which the recommended arm's trained models are scored again in the end, or true for all "
+        "([deployability.md](deployability.md)); no part of what is trained",
     )
     methods: dict[Label, MethodSpec] = Field(min_length=1)
     published: PublishedSpec | None = None

@@ -7,8 +7,8 @@ options are checked and listed without them.
 
 What the contract tests assert for every method, on five architectures: attaching changes only the declared
 parameters' `requires_grad`; training changes only trainable parameters; save → attach → load gives the same
-logits; merge gives the same logits or `mergeable` is false; counts by role add up; under bf16 autocast frozen
-weights of linear layers may be bfloat16 (see `Attached.reads`).
+logits; merge gives the same logits or `mergeable` is false; a plain LoRA gives the same logits or a reason; counts by
+role add up; under bf16 autocast frozen weights of linear layers may be bfloat16 (see `Attached.reads`).
 """
 
 from __future__ import annotations
@@ -310,6 +310,18 @@ class Method(AnyMethod[O]):
                 "assert not odd, odd",
             ),
         )
+
+    def write_lora(self, attached: Attached, folder: Path) -> None:
+        """Writes the method's update, and the head, as a plain LoRA in PEFT's layout for the base model as it is.
+
+        Only where that is the same function for every input: an approximation is refused. `folder` exists and is empty.
+
+        Raises:
+            StoreError: why no LoRA is equal to what was trained.
+        """
+        from tuneoff.errors import StoreError
+
+        raise StoreError("what it trains is no product of two thin matrices beside frozen linear layers")
 
     def merge(self, attached: Attached) -> nn.Module:
         """Returns the plain transformer with the method's update merged into its weights; only if `mergeable`."""

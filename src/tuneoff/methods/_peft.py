@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
 
+_CONFIG = "adapter_config.json"
 TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
 """PEFT's layers that need only the output of the layer they wrap."""
 
@@ -106,6 +107,11 @@ class PeftMethod(Method[O]):
         if unexpected:
             raise StoreError(f"{folder} does not fit this model and method: {', '.join(unexpected[:3])}")
 
+    def write_lora(self, attached: Attached, folder: Path) -> None:
+        from tuneoff.methods._lora_conversion import write_as_lora
+
+        write_as_lora(attached, folder)
+
     def merge(self, attached: Attached) -> nn.Module:
         from peft.utils import ModulesToSaveWrapper
 
@@ -146,11 +152,16 @@ def read_adapter(folder: Path, device: str = "cpu") -> dict[str, Any]:
     return weights
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the configuration file that PEFT wrote into a folder."""
+    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    return config
+
+
 def edit_config(folder: Path, changes: dict[str, Any]) -> None:
-    """Changes fields of the configuration file that PEFT wrote into a folder."""
-    file = folder / "adapter_config.json"
-    config = {**json.loads(file.read_text(encoding="utf-8")), **changes}
-    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    """Changes fields of that file."""
+    config = {**read_config(folder), **changes}
+    (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def peft_task(task: TaskView) -> Any:

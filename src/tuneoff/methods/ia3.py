@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
+from tuneoff.errors import StoreError
 from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._layers import attention_inputs, feedforward_end, is_projection, names_of, require_names
 from tuneoff.methods._modules import blocks
@@ -71,6 +73,12 @@ class IA3(PeftMethod[IA3Options]):
         attached = attach_peft(model, config, task)
         attached.extra["findings"] = findings
         return attached
+
+    def write_lora(self, attached: Attached, folder: Path) -> None:
+        raise StoreError(
+            "it rescales whole inputs or outputs of a layer: as an update of the weight that has the weight's full "
+            "rank, and a rescaled bias is no part of a LoRA"
+        )
 
     def _choose_layers(self, model: nn.Module) -> tuple[list[str], list[str], list[tuple[str, str]]]:
         """Returns names of the rescaled modules, of those rescaled at their input, and findings to report.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from tuneoff.errors import UnsupportedModel, did_you_mean
+from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
 from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
 from tuneoff.methods._layers import (
     attention_inputs,
@@ -18,7 +18,7 @@ from tuneoff.methods._layers import (
     require_names,
 )
 from tuneoff.methods._modules import is_tied
-from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter
+from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -243,6 +243,16 @@ class Lora(PeftMethod[LoraOptions]):
         # The scale, alpha / r or alpha / sqrt(r), must stay.
         alpha = self.options.alpha * (2**0.5 if self.options.rslora else 2)
         edit_config(folder, {"r": 2 * self.options.r, "lora_alpha": alpha})
+
+    def write_lora(self, attached: Attached, folder: Path) -> None:
+        if self.options.dora:
+            raise StoreError("DoRA rescales each output of a layer, so that its update has the full rank of the weight")
+        self.save(attached, folder)
+        if self.options.rslora:
+            # The same scale by the formula that every reader of a LoRA knows: alpha / r, not alpha / sqrt(r).
+            config = read_config(folder)
+            scale = config["lora_alpha"] / config["r"] ** 0.5
+            edit_config(folder, {"lora_alpha": scale * config["r"], "use_rslora": False})
 
     def load(self, attached: Attached, folder: Path) -> None:
         starts = attached.extra.get("starts")

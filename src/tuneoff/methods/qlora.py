@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from tuneoff.errors import StoreError
 from tuneoff.interfaces import Attached, LearningRate, PlainCode, Prior, Reference, TaskView
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.lora import LowRankOptions, lora_layers, lora_targets
@@ -126,6 +128,9 @@ class Qlora(PeftMethod[QloraOptions]):
             ),
             peft=True,
         )
+
+    def write_lora(self, attached: Attached, folder: Path) -> None:
+        raise StoreError("it was trained beside weights in 4 bits, and is another function beside the full ones")
 
     def merge(self, attached: Attached) -> nn.Module:
         # PEFT would pack the merged weights again, which rounds the update away.

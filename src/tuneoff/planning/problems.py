@@ -49,6 +49,7 @@ def check(raw: Mapping[str, Any], lines: Lines) -> tuple[StudySpec | None, list[
         problems += _metric_problems(study, lines)
         problems += _margin_problems(study, lines)
         problems += _search_problems(study, lines)
+        problems += _deployability_problems(study, lines)
     return study, sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
 
 
@@ -122,6 +123,19 @@ def _executor_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         return [_problem("executor", registry.executors().why_unknown(name), lines)]
     options = registry.executors()[name].Options
     return _options_problems(options, study.executor.options, "executor", lines, extra=("name",))
+
+
+def _deployability_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Refuses forms of trained models where none are kept, or none are trained."""
+    if not study.deployability:
+        return []
+    known = [arm.method for arm in study.methods.values() if arm.method in registry.methods()]
+    if not any(registry.methods()[name].trains for name in known):
+        return [_problem("deployability", "no arm trains, so there is no trained model to deploy", lines)]
+    if not study.execution.keep_weights:
+        reason = "it needs the trained weights: leave execution.keep_weights at true"
+        return [_problem("deployability", reason, lines)]
+    return []
 
 
 def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:

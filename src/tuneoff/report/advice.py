@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.axes import AXES, QUALITY, axis_named
-from tuneoff.analysis.decisions.limits import Limit, cost_limit, metric_limit, reference_limit
+from tuneoff.analysis.decisions.limits import Limit, cost_limit, form_limit, metric_limit, reference_limit
 from tuneoff.analysis.decisions.pareto import Front, cost_draws, find_front, quality_draws
 from tuneoff.analysis.decisions.recommend import Recommendation, recommend
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Asked, Results, gather
+from tuneoff.config.deployability import Form
 from tuneoff.config.spec import PricesSpec
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 from tuneoff.planning.problems import margin_problem
@@ -44,6 +45,13 @@ class Advice:
     def answer(self) -> str | None:
         """Returns the arm to use; None where no arm keeps the limits."""
         return self.recommendation.answer
+
+    @property
+    def trained(self) -> str | None:
+        """Returns the arm to use if one trains all the same; None where none can be weighed."""
+        recommendation = self.recommendation
+        trained = recommendation.if_trained or recommendation.best
+        return trained if recommendation.is_baseline or self.answer is None else self.answer
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -93,6 +101,7 @@ class Criteria:
         as_good_as: label of an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
         margin: in the metric's unit; the study's own, which is of its primary metric, where unset.
         prices: of devices; the study's own where unset.
+        forms: in which the arm's trained models must have been measured to work, such as `merged`.
         prefer: the cost that decides among arms that are equally good.
         pareto: axes of each front to find, e.g. `quality,memory`; quality and time where none is named.
     """
@@ -106,6 +115,7 @@ class Criteria:
     as_good_as: str | None = None
     margin: float | None = None
     prices: PricesSpec | None = None
+    forms: Sequence[Form] = ()
 
     def cost_limits(self) -> list[Limit]:
         """Reads the limits of costs.
@@ -130,6 +140,7 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
     metric = _metric(criteria.metric, results.primary, test_metrics, store)
     limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
     limits += [metric_limit(text, "--max", test_metrics.values()) for text in criteria.at_most]
+    limits += [form_limit(form) for form in criteria.forms]
     outcomes = Outcomes(results)
     if criteria.as_good_as is not None:
         best = outcomes.best((arm for arm in results.arms if arm.trains), metric)

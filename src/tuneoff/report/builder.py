@@ -12,6 +12,7 @@ from tuneoff.analysis.checks.search import search_warnings
 from tuneoff.analysis.curves import learning_curves
 from tuneoff.analysis.decisions.answer import Answer, find_answer
 from tuneoff.analysis.decisions.rule_data import rule_data
+from tuneoff.analysis.deployability import summarise_deployability
 from tuneoff.analysis.devices import compare_devices
 from tuneoff.analysis.disagreements import find_disagreements, find_hardness
 from tuneoff.analysis.examples import first_predictions, sample_examples
@@ -79,6 +80,7 @@ def build_report(results: Results) -> Report:
         protocol=results.study.protocol,
         data=_data(results),
         race=_race(outcomes),
+        deployability=summarise_deployability(results, outcomes),
         curves=learning_curves(results.arms, results.primary, results.store),
         rule=rule_data(results, outcomes),
         disagreements=find_disagreements(predictions, results.primary.name) if results.primary else (),

@@ -232,8 +232,8 @@ def difference(pair: Comparison, unit: str | None) -> str:
     if pair.difference is None:
         return "–"
     if pair.interval_low is None or pair.interval_high is None:
-        return f"{_signed(pair.difference, unit)} (no interval)"
-    texts = [_signed(value, unit) for value in (pair.difference, pair.interval_low, pair.interval_high)]
+        return f"{signed(pair.difference, unit)} (no interval)"
+    texts = [signed(value, unit) for value in (pair.difference, pair.interval_low, pair.interval_high)]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
@@ -254,7 +254,7 @@ def grouped(report: Report) -> bool:
     return report.verdict is not None and len(report.verdict.groups) > 1
 
 
-def _signed(value: float, unit: str | None) -> str:
+def signed(value: float, unit: str | None) -> str:
     return f"{'-' if value < 0 else '+'}{score(abs(value), unit=unit)}"
 
 

@@ -28,6 +28,7 @@ from tuneoff.report.sections import (
     certainty,
     checklist,
     data,
+    deployability,
     devices,
     examples,
     forecast,
@@ -158,7 +159,7 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         costs=[picture for picture in pictures if _is_cost(picture)],
         courses=[p for p in pictures if not _is_cost(p) and p.name != DIFFERENCES],
         left_out=left_out,
-        cost_sections=_sections(report, results.speed, devices.section, forecast.section),
+        cost_sections=_sections(report, results.speed, deployability.section, devices.section, forecast.section),
         certainty_sections=_sections(report, certainty.intervals, certainty.pairs, published.section),
         coverage=_coverage(report),
         details=_sections(

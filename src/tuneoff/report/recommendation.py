@@ -12,6 +12,7 @@ from tuneoff.analysis.decisions.recommend import Change, Recommendation, Shortfa
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
+from tuneoff.config.deployability import TITLES
 from tuneoff.report import columns, units
 from tuneoff.report.scope import unvaried_text
 from tuneoff.report.wording import (
@@ -130,6 +131,8 @@ def front_text(front: Front) -> str:
 
 def limit_text(limit: Limit) -> str:
     """Formats a limit: `peak memory at most 4GB`, `accuracy at most 0.01 worse than full`."""
+    if limit.form is not None:
+        return f"a form “{TITLES[limit.form]}” that works"
     if limit.metric and limit.reference:
         return f"{metric_name(limit.metric.name)} at most {limit.text} worse than {limit.reference}"
     name = _limit_name(limit)
@@ -402,6 +405,8 @@ def _relation(pair: Pair) -> str:
 
 def _shortfall(recommendation: Recommendation, shortfall: Shortfall) -> str:
     limit = shortfall.limit
+    if limit.form is not None:
+        return f"form “{TITLES[limit.form]}”: {shortfall.reason}"
     name = _limit_name(limit)
     if shortfall.figure is None or shortfall.excess is None:
         return f"{name} not known: {shortfall.reason}"

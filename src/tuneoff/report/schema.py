@@ -12,6 +12,7 @@ from pydantic import Field
 from tuneoff.analysis.answers import ClassReport, Residuals
 from tuneoff.analysis.curves import LearningCurves
 from tuneoff.analysis.decisions.rule_data import RuleData
+from tuneoff.analysis.deployability import ArmDeployability
 from tuneoff.analysis.devices import DeviceComparison
 from tuneoff.analysis.disagreements import Disagreement, Hardness
 from tuneoff.analysis.examples import SampledExample
@@ -297,6 +298,9 @@ class Report(Part):
     )
     money: MoneySummary | None = Field(None, description="null where the study has no `prices`")
     race: RaceSummary | None = Field(None, description="null without a race over seeds, else how it went")
+    deployability: tuple[ArmDeployability, ...] = Field(
+        (), description="arms whose trained models were measured again in the forms in which they may be deployed"
+    )
     curves: LearningCurves = Field(
         LearningCurves(), exclude=True, description="the arms' learning curves; no part of the JSON"
     )

@@ -11,15 +11,17 @@ from rich.text import Text
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import gather
+from tuneoff.encoding import one_line
 from tuneoff.report import columns, wording
 from tuneoff.report.arm_schema import ArmSummary, Comparison, TestFigure
 from tuneoff.report.builder import build_report
 from tuneoff.report.columns import Column
 from tuneoff.report.fitting import LABEL_LEAST, fitted
 from tuneoff.report.schema import JoinedArm, JoinedReport, Report
-from tuneoff.report.sections import forecast, search
+from tuneoff.report.sections import deployability, forecast, search
 
 if TYPE_CHECKING:
+    from tuneoff.analysis.deployability import ArmDeployability
     from tuneoff.analysis.results import Asked, Results
     from tuneoff.store import StudyStore
 
@@ -108,6 +110,22 @@ def _answer_lines(report: Report, cautions: int, console: Console) -> list[Text]
 
 def _wrapped(sentences: Sequence[str], console: Console) -> list[Text]:
     return list(Text(" ".join(sentences), style="bold").wrap(console, console.width))
+
+
+def deployability_table(arm: ArmDeployability) -> Table:
+    """Returns an arm's table of the forms in which it may be deployed."""
+    heads = deployability.heads(arm)
+    shown = Table(title=one_line(arm.method), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, head in enumerate(heads):
+        shown.add_column(head, justify="left" if number < 2 else "right")
+    for cells in deployability.rows(arm):
+        shown.add_row(*cells)
+    return shown
+
+
+def deployability_notes(arm: ArmDeployability) -> list[Text]:
+    """Returns why forms do not work, and what to know of the others."""
+    return [Text(one_line(note)) for note in deployability.notes(arm)]
 
 
 def print_warnings(report: Report, console: Console, rest: str) -> None:

@@ -14,6 +14,8 @@
         trial.json             the trial's specification
         record.json            its sealed result
         predictions-SPLIT.jsonl
+        deployability.json     forms in which its trained model was measured again, sealed
+        predictions-test-FORM.jsonl  likewise, what each form answered
         weights/               what must be kept beside the base model
         events.jsonl           progress, one line each
         log.txt                everything the process printed
@@ -30,6 +32,7 @@ Its modules:
     trial.py        TrialStore: a trial's folder
     trial_log.py    TrialLog: what a trial tells while it runs
     checkpoints.py  Checkpoints: what a trial's training continues from
+    deployability.py  DeployabilityFile: forms in which a trained model was measured again
     joining.py      whether a study may be kept in the folder of an earlier one
     series.py       SeriesStore: a folder of several studies, one for each value of a list
     merging.py      joins folders of parts of one study

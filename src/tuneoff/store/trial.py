@@ -29,6 +29,7 @@ from tuneoff.records.record import (
 )
 from tuneoff.records.served import Reply, Served
 from tuneoff.store.checkpoints import Checkpoints
+from tuneoff.store.deployability import DeployabilityFile
 from tuneoff.store.files import (
     DAMAGED,
     check_version,
@@ -98,6 +99,11 @@ class TrialStore(TrialLog):
         """Returns request -> reply, of what other trials of the study were told."""
         paths = (path for path in self.folder.parent.glob(f"*/{REPLIES}") if path.parent != self.folder)
         return {key: reply for path in sorted(paths) for key, reply in Replies(path).read().items()}
+
+    @property
+    def deployability(self) -> DeployabilityFile:
+        """Returns what is kept of the forms in which its trained model was measured again."""
+        return DeployabilityFile(self.folder)
 
     def write_spec(self, spec: TrialSpec) -> None:
         """Writes what is to be run, in place of what was there before."""
@@ -361,7 +367,7 @@ class TrialStore(TrialLog):
             self.checkpoints.discard()
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
-        """Writes one line per example; returns what the record says of the file."""
+        """Writes one line per example; returns what the record says of the file. `split` is part of its name."""
         lines = [prediction.model_dump_json() for prediction in predictions]
         data = "".join(f"{line}\n" for line in lines).encode()
         name = f"predictions-{split}.jsonl"
@@ -393,8 +399,14 @@ class TrialStore(TrialLog):
         """
         record = record or self.record()
         info = record.predictions.get(split) if record else None
-        if info is None:
-            return None
+        return None if info is None else self.rows_of(info)
+
+    def rows_of(self, info: PredictionsInfo) -> list[dict[str, Any]]:
+        """Reads a file of predictions as plain data, in row order.
+
+        Raises:
+            CorruptRecord: if it does not match its checksum.
+        """
         data = self._check_file(self.folder, info.file, info.sha256).read_bytes()
         # JSON escapes line breaks, so the lines joined with commas are one list.
         rows: list[dict[str, Any]] = from_json(b"[" + b",".join(data.splitlines()) + b"]")

@@ -16,6 +16,7 @@ from tuneoff import registry, sources
 from tuneoff.analysis.decisions import limits
 from tuneoff.analysis.search_rounds import outline, recorded, recorded_choices
 from tuneoff.checksums import content_hash
+from tuneoff.config.deployability import Form
 from tuneoff.config.execution import ExecutorSpec
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StoreError, StudyError
@@ -26,7 +27,7 @@ from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, refuse_overwriting
 from tuneoff.study import budget as budgets
-from tuneoff.study import forecast_planner, notebook, race_runner
+from tuneoff.study import deployability, forecast_planner, notebook, race_runner
 from tuneoff.study.budget import Allotment
 from tuneoff.study.forecast_planner import ToCome
 from tuneoff.study.searches import SearchRunners
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderableType
 
+    from tuneoff.analysis.deployability import ArmDeployability
     from tuneoff.analysis.results import Asked
     from tuneoff.report.advice import Advice
 
@@ -282,6 +284,7 @@ class Study:
         profile: bool = True,
         forecast_listener: forecast_planner.RunForecastListener | None = None,
         budget_listener: Callable[[Allotment], None] | None = None,
+        form_listener: deployability.FormListener = deployability.quiet,
         progress: bool | None = None,
     ) -> Study:
         """Runs the search, if there is one, and then every trial that has no finished record.
@@ -297,6 +300,7 @@ class Study:
             profile: let the forecast before it profile where that pays; else it only estimates (docs/plan.md).
             forecast_listener: called for each arm that is forecast, and then with the whole forecast.
             budget_listener: called with what fits into the budget.
+            form_listener: called for each form in which trained models are measured in the end (`deployability`).
             progress: show a bar; where unset, in a notebook and without a listener of one's own.
 
         Raises:
@@ -318,7 +322,14 @@ class Study:
                 if budget_listener is not None:
                     budget_listener(allotment)
                 clock = budgets.Clock(allotment, StudyStore(self.folder), begun)
-            self._run(heard, relatives, clock, profile=profile, forecast_listener=forecast_listener)
+            self._run(
+                heard,
+                relatives,
+                clock,
+                profile=profile,
+                forecast_listener=forecast_listener,
+                form_listener=form_listener,
+            )
         return self
 
     def _count(self) -> int:
@@ -333,6 +344,7 @@ class Study:
         *,
         profile: bool,
         forecast_listener: forecast_planner.RunForecastListener | None,
+        form_listener: deployability.FormListener,
     ) -> None:
         assert self.folder is not None
         fingerprints = self._fingerprints()
@@ -383,6 +395,8 @@ class Study:
                 clock.keep()
             if is_whole:
                 folder_store.note_look(self.spec, relatives)
+                if self.spec.deployability and any(record.status.finished for record in self.records()):
+                    self._measure_forms((), False, self.spec.deployability, False, form_listener)
             outlets.artifacts(self.report)
 
     def _run_rounds(
@@ -481,6 +495,7 @@ class Study:
         pareto: Iterable[str] = (),
         as_good_as: str | None = None,
         margin: float | None = None,
+        deployable: Iterable[str] = (),
     ) -> Advice:
         """Recommends which arm to use, of those that the last run asked for; docs/recommend.md says how. Print it for
         the words.
@@ -498,6 +513,7 @@ class Study:
             pareto: axes of each front to find, e.g. `quality,memory`.
             as_good_as: an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
             margin: in the metric's unit; the study's own where unset.
+            deployable: forms in which `measure_deployability` must have found the arm's models to work.
 
         Raises:
             StoreError: if no trial is completed.
@@ -510,8 +526,65 @@ class Study:
         min_limits, max_limits = (
             [f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most)
         )
-        criteria = Criteria(costs, min_limits, max_limits, metric, prefer, tuple(pareto), as_good_as, margin)
+        names = tuple(deployable)
+        forms = tuple(form for form in deployability.chosen_forms(names) if form in names)
+        criteria = Criteria(
+            costs, min_limits, max_limits, metric, prefer, tuple(pareto), as_good_as, margin, forms=forms
+        )
         return advise(self._store(), criteria, self.asked)
+
+    def measure_deployability(
+        self,
+        arms: Iterable[str] = (),
+        *,
+        every: bool = False,
+        forms: Iterable[str] | None = None,
+        again: bool = False,
+        listener: deployability.FormListener = deployability.quiet,
+    ) -> tuple[ArmDeployability, ...]:
+        """Scores kept trained weights again on the same test rows, in the forms in which they may be deployed; returns
+        what all measured arms come to. docs/deployability.md says how.
+
+        Args:
+            arms: labels; where unset the arm that `recommend` gives, or would give among those that train.
+            every: all arms that train.
+            forms: `merged`, `onnx` and so on; all where unset. What works already is not measured again.
+            again: measure it again all the same.
+            listener: called with the trial's record and the form before each form, and with its result after.
+
+        Raises:
+            StudyError: for an arm that there is none of or that trains nothing, or an unknown form.
+            StoreError: if nothing is trained, a trial kept no weights, or a run writes to the folder.
+        """
+        from tuneoff.analysis.deployability import summarise_deployability
+        from tuneoff.analysis.outcomes import Outcomes
+        from tuneoff.analysis.results import gather
+
+        store, chosen_forms = self._store(), deployability.chosen_forms(tuple(forms or ()))
+        with store.lock():
+            self._measure_forms(tuple(arms), every, chosen_forms, again, listener)
+        results = gather(store, self.asked)
+        return summarise_deployability(results, Outcomes(results))
+
+    def _measure_forms(
+        self,
+        labels: Sequence[str],
+        every: bool,
+        forms: Sequence[Form],
+        again: bool,
+        listener: deployability.FormListener,
+    ) -> None:
+        """Does what `measure_deployability` does, in a folder that is locked."""
+        from tuneoff.analysis.results import gather
+
+        store = self._store()
+        results = gather(store, self.asked)
+        winner = None if labels or every or results.primary is None else self.recommend().trained
+        chosen = deployability.chosen_arms(results, labels, every, winner)
+        # What was trained anywhere is used here.
+        with self._executor(ExecutorSpec()) as executor:
+            measurer = deployability.FormMeasurer(store, executor, self.device, again, listener)
+            measurer.measure([record for arm in chosen for record in arm.completed], forms)
 
     def export(self, trial: str, out: str | Path, *, merged: bool = False) -> Path:
         """Writes a trained trial as files that PEFT or transformers load; returns their folder.

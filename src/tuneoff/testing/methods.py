@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -19,8 +20,8 @@ from tuneoff import registry
 from tuneoff.config.data import ModelSpec, TaskSpec
 from tuneoff.config.protocol import Protocol
 from tuneoff.config.spec import TrialSpec
-from tuneoff.errors import UnsupportedModel
-from tuneoff.interfaces import Attached
+from tuneoff.errors import StoreError, UnsupportedModel
+from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.parameters import BaseIdentity, count
 from tuneoff.measure.utilisation import Sampler
 from tuneoff.records.record import Event
@@ -109,6 +110,14 @@ class MethodSuite:
         if "mergeable_case" in metafunc.fixturenames:
             cases = [c for c in self.cases() if registry.methods()[c.values[0].method].mergeable]
             metafunc.parametrize("mergeable_case", cases)
+        if "converted_case" in metafunc.fixturenames:
+            cases = [
+                case
+                for case in self.cases()
+                # Any other method says why in one way.
+                if registry.methods()[case.values[0].method].write_lora is not Method.write_lora
+            ]
+            metafunc.parametrize("converted_case", cases)
         if "name" in metafunc.fixturenames:
             metafunc.parametrize("name", self.names())
         if "attempt" in metafunc.fixturenames:
@@ -183,6 +192,14 @@ class AttachmentContract(MethodSuite):
         assert {n for n, _ in merged.named_parameters()} == names | own
         torch.testing.assert_close(setting.logits(Attached(merged, merged)), expected, atol=1e-4, rtol=1e-4)
 
+    def test_a_plain_lora_gives_the_same_logits_or_says_why_there_is_none(
+        self, converted_case: Case, tmp_path: Path
+    ) -> None:
+        setting = converted_case.setting
+        method, attached = attach(converted_case.method, converted_case.options, setting)
+        step(setting, method, attached, setting.rate)
+        compare_plain_lora(method, attached, setting, tmp_path)
+
     def test_counts_add_up_and_agree_with_the_meta_device(self, case: Case) -> None:
         setting, method = case.setting, create(case.method, case.options)
         model = setting.model()
@@ -233,6 +250,33 @@ class AttachmentContract(MethodSuite):
         with pytest.raises(UnsupportedModel, match=reason) as caught:
             attach(name, {}, setting)
         assert caught.value.hint
+
+
+def compare_plain_lora(method: Method[Any], attached: Attached, setting: Setting, folder: Path) -> bool:
+    """Writes what was trained as a plain LoRA; returns whether there is one.
+
+    Args:
+        folder: an empty one.
+
+    Raises:
+        AssertionError: where PEFT puts it on a fresh model and that gives other logits, or a refusal leaves files.
+    """
+    from peft import PeftModel
+
+    expected = setting.logits(attached)
+    try:
+        method.write_lora(attached, folder)
+    except StoreError:
+        assert not any(folder.iterdir())
+        return False
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert settings["peft_type"] == "LORA"
+    assert not settings["use_dora"]
+    assert not settings["use_rslora"]
+    module: Any = PeftModel.from_pretrained(setting.model(), str(folder))
+    found = setting.logits(Attached(module.get_base_model(), module))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    return True
 
 
 @dataclass

@@ -190,6 +190,28 @@ def _predict(payload: dict[str, Any], started: float) -> Any:
     return predict(place, payload["file"], payload["device"])
 
 
+def _build_form(payload: dict[str, Any], started: float) -> Any:
+    """Writes a trained model's files in one form in which it may be deployed."""
+    from tuneoff.trial.deployability.building import build
+    from tuneoff.trial.inference import go_to_origin
+
+    place = TrialStore(Path(payload["folder"]))
+    go_to_origin(place.spec(), payload.get("origin"))
+    return build(place, payload["form"], Path(payload["scratch"]), payload["device"]).model_dump(mode="json")
+
+
+def _score_form(payload: dict[str, Any], started: float) -> Any:
+    """Scores such a form on the trial's test rows."""
+    from tuneoff.trial.deployability.building import Built
+    from tuneoff.trial.deployability.scoring import score
+    from tuneoff.trial.inference import go_to_origin
+
+    place = TrialStore(Path(payload["folder"]))
+    go_to_origin(place.spec(), payload.get("origin"))
+    form, built = payload["form"], Built.model_validate(payload["built"])
+    return score(place, form, Path(payload["scratch"]) / form, built, payload["device"]).model_dump(mode="json")
+
+
 VERBS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "inspect": _inspect,
     "check_sizes": _check_sizes,
@@ -202,6 +224,8 @@ VERBS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "rank": _rank,
     "export": _export,
     "predict": _predict,
+    "build_form": _build_form,
+    "score_form": _score_form,
 }
 """What can be asked: each function takes the payload and when the process started."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tuneoff.analysis.axes import AXES, Axis
+from tuneoff.config.deployability import Form
 from tuneoff.errors import StudyError, did_you_mean
 from tuneoff.records.record import Metric
 
@@ -29,6 +30,7 @@ class Limit:
         axis: the cost; None for a metric.
         metric: the metric; None for a cost.
         at_least: whether the figure must not be below the bound; else not above.
+        form: a form in which the arm's trained models must be shown to work; the figure is then 1 where they do.
         reference: label of an arm: the figure is by how much an arm is worse than this one at most (`most_worse`), in
             the metric's unit, and the bound is the margin. Empty for a limit of the figure itself.
     """
@@ -39,10 +41,13 @@ class Limit:
     metric: Metric | None = None
     at_least: bool = False
     reference: str = ""
+    form: Form | None = None
 
     @property
     def name(self) -> str:
         """Returns the name of the figure, unit included."""
+        if self.form is not None:
+            return f"deployable_{self.form}"
         if self.reference and self.metric:
             return f"{self.metric.name} worse than {self.reference}"
         return self.axis.figure if self.axis else self.metric.name if self.metric else ""
@@ -108,6 +113,11 @@ def reference_limit(label: str, margin: float | None, metric: Metric, labels: Se
             "the study's `margin` is of its primary metric.",
         )
     return Limit(margin, f"{margin:g}", metric=metric, reference=reference)
+
+
+def form_limit(form: Form) -> Limit:
+    """Returns the limit that an arm's trained models are shown to work in a form."""
+    return Limit(1.0, form, form=form, at_least=True)
 
 
 MOST = 2.0**63

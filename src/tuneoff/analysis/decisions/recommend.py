@@ -350,6 +350,9 @@ def _changes(
     """Finds single changes (of a limit, of the preferred cost, or no cost at all) that give another answer."""
     changes = []
     for index, limit in enumerate(limits):
+        if limit.form is not None:
+            # A form works or does not.
+            continue
         changes += _relaxed(scales, limits, index, prefer, answer)
         if answer is not None and answer in scales.of(limit).means:
             changes += _tightened(scales, limits, index, prefer, answer)

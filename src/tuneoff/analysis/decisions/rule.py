@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.pareto import Draws, cost_draws, quality_draws
+from tuneoff.analysis.deployability import ArmDeployability, summarise_deployability
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, most_worse
+from tuneoff.config.deployability import Form
 from tuneoff.records.record import Metric
 
 Array = NDArray[np.float64]
@@ -54,12 +56,36 @@ class Scales:
         """Returns the draws on the axis or metric that a limit is about."""
         if limit.axis is not None:
             return self.cost(limit.axis.name)
+        if limit.form is not None:
+            return self._working(limit.form)
         assert limit.metric is not None
         if limit.reference:
             return self._worse_than(limit.reference, limit.metric)
         if limit.metric.name not in self._metrics:
             self._metrics[limit.metric.name] = quality_draws(self.results, self.outcomes, limit.metric)
         return self._metrics[limit.metric.name]
+
+    def _working(self, form: Form) -> Draws:
+        """Returns 1 for each arm whose trained models work in a form at every seed at which that was tried."""
+        summaries = {summary.method: summary.form(form) for summary in self._deployability}
+        means, missing = {}, {}
+        for arm in self.results.arms:
+            summary = summaries.get(arm.label)
+            if not arm.trains:
+                missing[arm.label] = "it trains nothing, so there is no trained model to deploy"
+            elif summary is None:
+                command = f"tuneoff deployability {self.results.store.root} --arm {arm.label} --form {form}"
+                missing[arm.label] = f"not measured; `{command}` does"
+            elif summary.works:
+                means[arm.label] = 1.0
+            else:
+                missing[arm.label] = summary.reason
+        count = len(next(iter(self.quality.drawn.values())))
+        return Draws(form, means, missing, {label: np.full(count, 1.0) for label in means}, ())
+
+    @cached_property
+    def _deployability(self) -> tuple[ArmDeployability, ...]:
+        return summarise_deployability(self.results, self.outcomes)
 
     def _worse_than(self, reference: str, metric: Metric) -> Draws:
         """Returns by how much each arm is worse than this one at most. It is a bound already, and not drawn."""

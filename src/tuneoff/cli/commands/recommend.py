@@ -11,6 +11,7 @@ import click
 from tuneoff.analysis.axes import AXES
 from tuneoff.cli import _common
 from tuneoff.cli.commands import forecast
+from tuneoff.config.deployability import FORMS, Form
 from tuneoff.errors import StudyError
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
     metavar="ARM",
     help="Only arms that are shown to be worse than this one (or than the `best`) by no more than --margin.",
 )
+@click.option(
+    "--deployable",
+    "forms",
+    multiple=True,
+    type=click.Choice(FORMS),
+    help="Only arms that `tuneoff deployability` measured to work in this form; may be repeated.",
+)
 @_common.margin_option
 @_common.prices_option
 @click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
@@ -81,6 +89,7 @@ def recommend_command(
     at_least: tuple[str, ...],
     at_most: tuple[str, ...],
     as_good_as: str | None,
+    forms: tuple[Form, ...],
     margin: float | None,
     prices: Path | None,
     metric: str | None,
@@ -104,6 +113,7 @@ def recommend_command(
       tuneoff recommend runs/quickstart-1a2b3c --max-memory 4GB --max-train-time 15m
       tuneoff recommend runs/quickstart-1a2b3c --as-good-as full --margin 0.01
       tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
+      tuneoff recommend runs/quickstart-1a2b3c --deployable merged --deployable onnx
       tuneoff recommend runs/quickstart-1a2b3c --prices prices.yaml --max-money 0.02
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
@@ -114,7 +124,7 @@ def recommend_command(
     costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
     costs["money"] = max_money
     stated = _common.read_prices(prices)
-    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated)
+    criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated, forms)
     advice: Advice | AdviceBefore
     if before:
         from tuneoff.cli.commands.recommend_before import advise_before

@@ -109,6 +109,7 @@ def _refuse_measured(criteria: Criteria) -> None:
         "--max": criteria.at_most,
         "--metric": criteria.metric,
         "--pareto": criteria.pareto,
+        "--deployable": criteria.forms,
     }
     if option := next((option for option, value in options.items() if value), ""):
         raise StudyError(

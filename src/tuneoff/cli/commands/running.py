@@ -71,6 +71,7 @@ def run_study(
 
 def _train(study: Study, out: Path | None, state: State, stream: Stream, profile: bool) -> bool:
     """Runs what is missing and shows the progress; returns False where it was interrupted."""
+    from tuneoff.cli.commands.deployability import form_line
     from tuneoff.cli.live import view
     from tuneoff.records.events import study_started
 
@@ -96,6 +97,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, profile
                 profile=profile,
                 forecast_listener=forecast_listener,
                 budget_listener=lambda allotment: board.say("\n".join(budgets.lines(allotment))),
+                form_listener=lambda record, form, result: board.say(form_line(record, form, result)),
             )
         except KeyboardInterrupt:
             board.close()
@@ -142,5 +144,7 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     yield f"arms: {', '.join(spec.methods)}"
     if line := _common.search_line(study):
         yield line
+    if spec.deployability:
+        yield f"in the end the recommended arm's trained models are scored again: {', '.join(spec.deployability)}"
     if spec.model.random_weights:
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."

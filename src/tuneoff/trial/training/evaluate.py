@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from tuneoff.trial.modeling.frozen_prefix import FrozenPrefix
 from tuneoff.trial.modeling.load import attending
 from tuneoff.trial.training.dropout import DropoutMasks
 
+T = TypeVar("T")
 EVENT_INTERVAL_SECONDS = 0.5
 """Least seconds between two events of progress."""
 
@@ -242,9 +243,9 @@ def latency_examples(features: Sequence[Features], count: int) -> list[Features]
     return [examples[i] for i in np.random.default_rng(0).permutation(len(examples))]
 
 
-def evenly(features: Sequence[Features], count: int) -> list[Features]:
+def evenly(rows: Sequence[T], count: int) -> list[T]:
     """Picks `count` evenly spaced examples of a split, or all where there are fewer."""
-    return [features[i] for i in np.linspace(0, len(features) - 1, min(count, len(features))).astype(int)]
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
 
 
 def measure_inference(

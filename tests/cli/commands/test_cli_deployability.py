@@ -1,0 +1,84 @@
+"""`tuneoff deployability`, with answers made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.cli.main import main
+from tuneoff.records.record import Metric
+from tuneoff.store import StudyStore
+from tuneoff.study.study import Study
+
+FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
+pytest_plugins = ("cli_fixtures",)
+
+ACCURACY = Metric(name="accuracy", value=0.9, unit="fraction", direction="higher", split="test")
+
+
+@pytest.fixture
+def ran(small_study: Path, fake_executor: FakeExecutor) -> str:
+    """A folder of results; the executor answers for every form alike."""
+    for record in Study(small_study).run("results").records():
+        if record.spec.learning_rate is not None:
+            StudyStore.open("results").trial(record.spec.id).weights.mkdir()
+    fake_executor.answers = {
+        "build_form": {"weights_bytes": 2048, "base_bytes": 0},
+        "score_form": {
+            "form": "as_trained",
+            "works": True,
+            "metrics": [ACCURACY.model_dump(mode="json")],
+            "weights_bytes": 2048,
+            "base_bytes": 0,
+        },
+    }
+    return "results"
+
+
+def test_it_measures_prints_a_table_and_writes_the_report(
+    ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deployability", ran, "--arm", "lora", "--form", "as_trained", "--device", "cpu"]) == 0
+    assert [verb for verb, _ in fake_executor.calls] == ["build_form", "score_form"] * 2
+    assert {payload["device"] for _, payload in fake_executor.calls} == {"cpu"}
+    told = capsys.readouterr()
+    assert "as trained" in told.out
+    assert "2.0 KiB" in told.out
+    assert "as trained …" in told.err
+    assert "works (accuracy 0.9)" in told.err
+    assert "## Deployability" in (Path(ran) / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def test_json_is_the_reports_own(ran: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deployability", ran, "--arm", "lora", "--form", "as_trained", "--json"]) == 0
+    (arm,) = json.loads(capsys.readouterr().out)
+    assert arm == json.loads((Path(ran) / "report" / "report.json").read_text())["deployability"][0]
+    assert (arm["method"], arm["forms"][0]["form"]) == ("lora", "as_trained")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--form", "onx"], "'onx' is not one of"),
+        (["--arm", "majority"], "trains nothing"),
+        (["--arm", "lora", "--all"], "--all measures every arm"),
+    ],
+)
+def test_what_makes_no_sense_is_one_error(
+    arguments: list[str], message: str, ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deployability", ran, *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert fake_executor.calls == []
+
+
+def test_recommend_names_the_command_that_measures_what_it_asks_for(
+    ran: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recommend", ran, "--deployable", "merged"]) == 3
+    assert "tuneoff deployability results --arm" in " ".join(capsys.readouterr().out.split())
+    assert main(["recommend", ran, "--before", "--deployable", "merged"]) == 2
+    assert "--deployable needs measured results" in capsys.readouterr().err
