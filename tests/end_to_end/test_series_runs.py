@@ -47,11 +47,12 @@ def test_the_same_command_has_nothing_left_to_do(folder: Path, run: Run) -> None
     assert ended.out.count('"earlier": true') + ended.out.count('"earlier":true') == 6
 
 
-@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(("command", "small_bytes"), [("run", 10), ("plan", 2**20)])
 def test_sizes_that_do_not_go_with_the_rows_are_refused_before_training(
-    command: str, folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, small_bytes: int, folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tuneoff.trial.early.SMALL_BYTES", small_bytes)  # larger files are read in a child process
     ended = run(command, folder / "study.yaml", "--set", "protocol.train_rows=[2, 12, 5000]")
     assert ended.code == 2
     assert "5,000 is more than the 81 training rows that there are" in ended.err
