@@ -586,10 +586,15 @@ def test_what_is_written_is_scored_example_by_example() -> None:
         assert metric.value == pytest.approx(sum(p.values[metric.name] for p in made) / 2)
         assert (metric.unit, metric.direction) == ("fraction", "higher")
     assert made[0].values["rouge_l"] == pytest.approx(6 / 7)
-    assert {m.name for m in task.metrics} == {m.name for m in metrics} | {"loss", "perplexity"}
+    assert {m.name for m in task.metrics} == {m.name for m in metrics} | {"loss", "perplexity", "bits_per_byte"}
+    assert [m.name for m in task.metrics if m.per_token] == ["loss", "perplexity"]
     # Scored with losses where there are any, without where there are none.
     lost = [p.model_copy(update={"loss": 2.0, "target_tokens": 2}) for p in made]
     assert [m.name for m in task.score(lost, "test")] == [*WRITTEN, "loss", "perplexity"]
+    counted = [p.model_copy(update={"target_bytes": size}) for p, size in zip(lost, (16, 5), strict=True)]
+    bits = task.score(counted, "test")[-1]
+    assert (bits.name, bits.unit, bits.direction) == ("bits_per_byte", "bits", "lower")
+    assert bits.value == pytest.approx(4.0 / 21 / math.log(2))
 
 
 # --- whether the scores can judge the targets

@@ -79,6 +79,7 @@ class MetricDefinition(ABC):
         title: its name for people, as `macro-F1`; the key with spaces where empty.
         low, high: the least and the greatest value that it can take by definition.
         written: whether it scores generated text, so that it is only there where text was generated.
+        per_token: whether it is counted per token, so that models of other tokenizers cannot be compared by it.
         caution: what a reader must know of its values, a sentence without its full stop; else empty.
         summary: what it says, in a line; of a metric that a study may add (docs/add-a-metric.md).
         produces: of such a metric, what a task must produce for it, as `Task.produces` names it (`class`, `text`, …);
@@ -96,6 +97,7 @@ class MetricDefinition(ABC):
     low: float = -math.inf
     high: float = math.inf
     written: bool = False
+    per_token: bool = False
     caution: str = ""
     summary: str = ""
     produces: tuple[str, ...] = ()

@@ -569,7 +569,7 @@ class Prediction(Frozen):
     )
     target_tokens: int | None = Field(None, description="tokens of the target, end of text included")
     target_bytes: int | None = Field(
-        None, description="bytes (UTF-8) of what is learned of the target, for bits per byte; of a conversation"
+        None, description="bytes (UTF-8) of what is learned of the target, for bits per byte"
     )
     generated_tokens: int | None = Field(None, description="tokens written")
     group: int | None = Field(

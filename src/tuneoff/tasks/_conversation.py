@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from tuneoff.errors import CannotTrainTogether, UnsupportedModel
-from tuneoff.interfaces import Attached, Batch, Example, Features, MetricDefinition, PooledMetric
-from tuneoff.tasks._metrics import bits_per_byte, nats_and_bytes
+from tuneoff.interfaces import Attached, Batch, Example, Features
 from tuneoff.tasks._packing import packed, refuse_crossing, unpacked
 from tuneoff.tasks._text_writer import TextWriter, WritingOptions, require_end
 from tuneoff.tasks._turns import TurnEncoder, turn_ends
@@ -40,18 +39,6 @@ class ConversationOptions(WritingOptions):
 class Conversation(TextWriter):
     """A conversation whose answers are learned, and whose last answer is scored."""
 
-    metrics: ClassVar[tuple[MetricDefinition, ...]] = (
-        *TextWriter.metrics,
-        PooledMetric(
-            name="bits_per_byte",
-            direction="lower",
-            unit="bits",
-            title="bits per byte",
-            low=0,
-            terms=nats_and_bytes,
-            of_sums=bits_per_byte,
-        ),
-    )
     Options: ClassVar[type[ConversationOptions]] = ConversationOptions
 
     def __init__(self, options: dict[str, Any]) -> None:

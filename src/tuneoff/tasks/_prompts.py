@@ -290,10 +290,16 @@ class PairEncoder:
                     length=len(demonstration_ids) + len(prompt.ids),
                     target_ids=target,
                     target_length=len(full_target),
+                    target_bytes=len(self._learned_text(example, target, full_target).encode()),
                     prompt_ids=prompt.behind(demonstration_ids, full_prompt) if len(full_prompt) > len(ids) else (),
                 )
             )
         return features
+
+    def _learned_text(self, example: Example, target: Sequence[int], full_target: Sequence[int]) -> str:
+        if len(target) == len(full_target):
+            return example.target
+        return str(self.tokenizer.decode(target, skip_special_tokens=True)).strip()
 
     def _tokenize_prompts(self, examples: Sequence[Example]) -> Iterator[Prompt]:
         around = [self.template.around(example.fields) for example in examples]

@@ -25,7 +25,7 @@ from tuneoff.interfaces import (
     TaskView,
 )
 from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
-from tuneoff.tasks._metrics import nats_and_tokens, nats_per_token, perplexity
+from tuneoff.tasks._metrics import bits_per_byte, nats_and_bytes, nats_and_tokens, nats_per_token, perplexity
 from tuneoff.tasks._padding import padded, stacked
 from tuneoff.tasks._prompts import read_back
 from tuneoff.tasks._rouge import answer_scores, rouge
@@ -111,6 +111,7 @@ class TextWriter(Task):
             direction="lower",
             unit="nats",
             low=0,
+            per_token=True,
             terms=nats_and_tokens,
             of_sums=nats_per_token,
         ),
@@ -119,8 +120,18 @@ class TextWriter(Task):
             direction="lower",
             unit="perplexity",
             low=1,
+            per_token=True,
             terms=nats_and_tokens,
             of_sums=perplexity,
+        ),
+        PooledMetric(
+            name="bits_per_byte",
+            direction="lower",
+            unit="bits",
+            title="bits per byte",
+            low=0,
+            terms=nats_and_bytes,
+            of_sums=bits_per_byte,
         ),
     )
     primary_metric = "rouge_l"

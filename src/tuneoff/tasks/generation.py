@@ -63,7 +63,7 @@ class Generation(TextWriter):
     """
 
     title = "Generation"
-    summary = "One text in, one text written: ROUGE, exact match, token F1, cross-entropy, perplexity."
+    summary = "One text in, one text written: ROUGE, exact match, token F1, cross-entropy, bits per byte."
     roles = (ColumnRole("source", "text", SOURCE_NAMES), ColumnRole("target", "text", TARGET_NAMES))
     init_order = 20
     Options = GenerationOptions
