@@ -16,6 +16,9 @@
     proportions.py  shares of one test set that are known by their count alone
     equivalence.py  whether a method is shown to be as good as another, within a margin
     verdict.py    Verdict: all of it for a study
+    learning_law.py  a law of how errors fall with training rows, with fewer parameters than sizes
+    learning_curve.py  of several sizes: laws with their errors, what more rows bring, where methods cross
+    average_ranks.py  of several data sets: average ranks and the critical difference
 
 Nothing here reads a record or knows a metric. `benchmarks/calibration.py` checks by simulation that it is calibrated.
 """
