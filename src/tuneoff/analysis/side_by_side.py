@@ -70,6 +70,17 @@ def join(folders: Sequence[Path]) -> Joined:
     first, *others = studies
     for name in others:
         _refuse_different(first, studies[first], name, studies[name])
+    return merge(studies, _notes(studies))
+
+
+def merge(studies: Mapping[str, Results], notes: Sequence[str] = ()) -> Joined:
+    """Puts the arms of several studies into one, without asking whether they answer the same question.
+
+    Args:
+        studies: name -> results; two or more.
+        notes: on how they differ.
+    """
+    first = next(iter(studies))
     is_priced_alike = _priced_alike(studies)
     if not is_priced_alike:
         studies = {name: _without_money(results) for name, results in studies.items()}
@@ -97,7 +108,7 @@ def join(folders: Sequence[Path]) -> Joined:
         for trial_id, reason in results.left_out.items()
     }
     joined = Results(store, study, tuple(arm for arm, _ in arms), superseded, left_out=left_out)
-    return Joined(joined, {arm.label: name for arm, name in arms}, tuple(_notes(studies)))
+    return Joined(joined, {arm.label: name for arm, name in arms}, tuple(notes))
 
 
 def _priced_alike(studies: Mapping[str, Results]) -> bool:

@@ -133,11 +133,15 @@ def advise(store: StudyStore, criteria: Criteria, asked: Asked | None = None) ->
         StoreError: if no trial is completed.
         StudyError: if a limit, the metric or an axis cannot be read.
     """
+    return advise_results(gather(store, asked, prices=criteria.prices), criteria)
+
+
+def advise_results(results: Results, criteria: Criteria) -> Advice:
+    """Recommends an arm of these results; see `advise`."""
     limits = criteria.cost_limits()
-    results = gather(store, asked, prices=criteria.prices)
     limits = in_currency(criteria, limits, results.study.prices)
     test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
-    metric = _metric(criteria.metric, results.primary, test_metrics, store)
+    metric = _metric(criteria.metric, results.primary, test_metrics, results.store)
     limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
     limits += [metric_limit(text, "--max", test_metrics.values()) for text in criteria.at_most]
     limits += [form_limit(form) for form in criteria.forms]

@@ -53,13 +53,13 @@ def write_built(results: Results, report: Report, plots: bool = True) -> Path:
     write_atomically(
         folder / "report.json", json.dumps(report.as_data(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     )
-    origin = _path_from_origin(results.store)
+    origin = path_from_origin(results.store)
     write_atomically(folder / "report.html", html.render(report, drawings, origin, folder.name))
     write_atomically(folder / "report.md", markdown.render(report, report_charts, origin, folder.name))
     return folder / "report.md"
 
 
-def _path_from_origin(store: StudyStore) -> str:
+def path_from_origin(store: StudyStore) -> str:
     """Returns the study's folder relative to where it was run: `runs/quickstart-1a2b3c`. Empty where it lies elsewhere,
     because the path there would tell of this machine."""
     origin, root = store.origin(), store.root.resolve()
@@ -75,7 +75,7 @@ def study_yaml(results: Results) -> str:
 
 def methods_csv(report: Report) -> str:
     """Returns a table with one line per arm; a nested figure becomes columns joined with underscores."""
-    lines = [_flat(entry) for entry in report.methods]
+    lines = [flat(entry) for entry in report.methods]
     columns = list(dict.fromkeys(key for line in lines for key in line))
     return csv_table([columns, *([line.get(column, "") for column in columns] for line in lines)])
 
@@ -88,7 +88,8 @@ def pairs_csv(report: Report) -> str:
     return csv_table([heads, *(pair.model_dump().values() for pair in pairs)])
 
 
-def _flat(entry: ArmSummary) -> dict[str, Any]:
+def flat(entry: ArmSummary) -> dict[str, Any]:
+    """Returns an arm's figures as the cells of one line."""
     line: dict[str, Any] = {
         "method": entry.method,
         "method_name": entry.method_name,

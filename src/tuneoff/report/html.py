@@ -127,7 +127,7 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         folder: the study's own as seen from where it was run, empty where that is not known.
         report_folder: the name of the report's folder in it.
     """
-    pictures, left_out = _pictures(drawings)
+    pictures, left_out = pictures_of(drawings)
     explorer = page_data.explorer(report, folder)
     shown = {picture.name for picture in pictures}
     data_shown = {
@@ -155,14 +155,14 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         table=arm_table(report),
         metric=metric_name(report.study.primary_metric or ""),
         level=certainty.level(report),
-        marks=_marks(report),
+        marks=marks_of(report),
         costs=[picture for picture in pictures if _is_cost(picture)],
         courses=[p for p in pictures if not _is_cost(p) and p.name != DIFFERENCES],
         left_out=left_out,
-        cost_sections=_sections(report, results.speed, deployability.section, devices.section, forecast.section),
-        certainty_sections=_sections(report, certainty.intervals, certainty.pairs, published.section),
+        cost_sections=folded_sections(report, results.speed, deployability.section, devices.section, forecast.section),
+        certainty_sections=folded_sections(report, certainty.intervals, certainty.pairs, published.section),
         coverage=_coverage(report),
-        details=_sections(
+        details=folded_sections(
             report,
             answer.warnings,
             lambda whole: machine.failures(whole, folder),
@@ -178,7 +178,7 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
     )
 
 
-def _pictures(drawings: Sequence[Drawing]) -> tuple[list[Picture], list[str]]:
+def pictures_of(drawings: Sequence[Drawing]) -> tuple[list[Picture], list[str]]:
     """Returns the charts that there is room for, and the files of the others."""
     pictures: list[Picture] = []
     left_out = []
@@ -229,14 +229,14 @@ def _cell(column: Column, arm: ArmSummary, best: bool, reasons: dict[str, int]) 
     return Cell(text, interval, value[0], figure.interval_low, figure.interval_high, best)
 
 
-def _marks(report: Report) -> list[str]:
+def marks_of(report: Report) -> list[str]:
     """Explains the marks in the table, and what to know of its metrics."""
     marks = [results.DAGGER] if any(arm.contended for arm in report.methods) else []
     marks += ["‡ Diverged seeds count as doing without training."] if columns.any_diverged(report) else []
     return marks + results.describe_metrics(report)
 
 
-def _sections(report: Report, *parts: Callable[[Report], str]) -> list[Section]:
+def folded_sections(report: Report, *parts: Callable[[Report], str]) -> list[Section]:
     """Returns the sections that have something to say."""
     sections = []
     for part in parts:

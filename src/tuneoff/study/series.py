@@ -208,6 +208,16 @@ class Series:
         frames = [self.members[name].results().assign(member=name) for name in has_run]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
+    def report(self, *, plots: bool = True) -> Path:
+        """Writes `report/` inside the series' folder and those of its members; returns the path of `index.html`.
+
+        Raises:
+            StoreError: if no member has a completed trial, or a file cannot be written.
+        """
+        from tuneoff.report.series import files
+
+        return files.write(self.store, plots=plots)
+
     def __repr__(self) -> str:
         place = f", folder {str(self.folder)!r}" if self.folder is not None else ""
         return f"<Series {self.spec.name!r}: {PLACES[self.axis]} {', '.join(self.members)}{place}>"

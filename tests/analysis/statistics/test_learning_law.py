@@ -63,7 +63,8 @@ def test_no_limit_and_no_error_is_below_zero() -> None:
 
 
 def test_rows_may_do_harm() -> None:
-    for form, count in (("power", 3), ("power with limit", 4)):
+    cases: tuple[tuple[Form, int], ...] = (("power", 3), ("power with limit", 4))
+    for form, count in cases:
         rising = np.linspace(0.1, 0.2, count)[None]
         laws = fit(SIZES[:count], rising, np.ones(count), form)
         assert laws.at([16_000])[0, 0] > laws.at([500])[0, 0]

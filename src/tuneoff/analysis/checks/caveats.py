@@ -171,7 +171,8 @@ def _inequalities(results: Results) -> list[Finding]:
     elif _differ(trained, lambda r: (r.spec.seed, r.data.examples_trained if r.data else None)):
         message = "Methods were trained on different numbers of examples at the same seed."
         findings.append(Finding(name="unequal_data", message=message))
-    if _differ(completed, lambda r: (0, r.model.checksum if r.model else None)):
+    # In a series over base models an arm of each has its own.
+    if _differ(completed, lambda r: (r.spec.model.source, r.model.checksum if r.model else None)):
         message = "Trials started from different weights of the base model (checksums differ)."
         findings.append(Finding(name="different_model", message=message))
     policies = sorted({r.precision.policy for r in completed if r.precision})

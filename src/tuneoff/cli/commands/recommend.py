@@ -17,6 +17,7 @@ from tuneoff.errors import StudyError
 if TYPE_CHECKING:
     from tuneoff.cli.commands.recommend_before import AdviceBefore
     from tuneoff.report.advice import Advice
+    from tuneoff.report.series.advice import SeriesAdvice
 
 
 @click.command("recommend")
@@ -104,6 +105,9 @@ def recommend_command(
     how often draws of all true figures would give it. Arms that do not train are never recommended unless nothing beats
     them. Where no arm keeps the limits the exit code is 3, so that a script does not go on.
 
+    Of a series it weighs the arms of all base models together, answers for the largest number of training rows, or
+    takes the best average rank over data sets.
+
     What changes or narrows a study (--set, --methods, --seeds and the like) is for --before with a STUDY: results are
     what was measured.
 
@@ -119,20 +123,23 @@ def recommend_command(
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
     from tuneoff.report.advice import Criteria, advise
+    from tuneoff.report.series.advice import advise_series
     from tuneoff.store import StudyStore
+    from tuneoff.store.series import SeriesStore
 
     costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
     costs["money"] = max_money
     stated = _common.read_prices(prices)
     criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated, forms)
-    advice: Advice | AdviceBefore
+    advice: Advice | AdviceBefore | SeriesAdvice
     if before:
         from tuneoff.cli.commands.recommend_before import advise_before
 
         advice = advise_before(folder, options, criteria, priors, profile=not no_profile)
     else:
         _refuse_before(priors, no_profile)
-        advice = advise(StudyStore.open(folder), criteria)
+        series = SeriesStore(folder)
+        advice = advise_series(series, criteria) if series.is_there else advise(StudyStore.open(folder), criteria)
     if as_json:
         _common.print_json(advice.as_data())
     else:

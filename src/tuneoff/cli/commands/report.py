@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tuneoff.cli import _common
-from tuneoff.errors import StoreError
+from tuneoff.errors import StoreError, StudyError
+
+if TYPE_CHECKING:
+    from tuneoff.config.spec import PricesSpec
+    from tuneoff.store.series import SeriesStore
 
 
 @click.command("report")
@@ -25,7 +30,8 @@ def report_command(folder: Path, latex: bool, margin: float | None, prices: Path
     """Show the results in DIR and write its report anew.
 
     DIR is a folder that `tuneoff run` made, whole or still growing. Writes DIR/report: report.html (one file for a
-    browser, that needs no network), report.md, tables as CSV and plots.
+    browser, that needs no network), report.md, tables as CSV and plots. Of a series it writes the reports of all its
+    studies and one of the whole, DIR/report/index.html.
 
     \b
     Examples:
@@ -39,9 +45,14 @@ def report_command(folder: Path, latex: bool, margin: float | None, prices: Path
     from tuneoff.report import latex as paper
     from tuneoff.report.builder import build_report
     from tuneoff.store import StudyStore
+    from tuneoff.store.series import SeriesStore
 
     if latex and as_json:
         raise click.UsageError("--json writes nothing, so it goes without --latex")
+    series = SeriesStore(folder)
+    if series.is_there:
+        _report_series(series, latex, margin, _common.read_prices(prices), as_json)
+        return
     results = gather(StudyStore.open(folder), margin=margin, prices=_common.read_prices(prices))
     built = build_report(results)
     if as_json:
@@ -57,5 +68,31 @@ def report_command(folder: Path, latex: bool, margin: float | None, prices: Path
     terminal.render_built(results, built, _common.console())
     if page is not None:
         _common.echo(f"For a paper: {page}")
+    if failure is not None:
+        raise failure
+
+
+def _report_series(
+    store: SeriesStore, latex: bool, margin: float | None, prices: PricesSpec | None, as_json: bool
+) -> None:
+    from tuneoff.analysis.series.members import gather_series
+    from tuneoff.report.series import files, terminal
+    from tuneoff.report.series.builder import build_series
+
+    if latex:
+        raise StudyError(
+            "--latex is of one study, and this is a series of several", hint=f"Name one of {store.root}/members."
+        )
+    series = gather_series(store, margin, prices)
+    built = build_series(series)
+    if as_json:
+        _common.print_json(built.as_data())
+        return
+    failure = None
+    try:
+        files.write_built(series, built)
+    except StoreError as error:
+        failure = error
+    terminal.render(built, store, _common.console())
     if failure is not None:
         raise failure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tuneoff.cli import _common
 from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
 from tuneoff.cli.commands.running import run_study
-from tuneoff.errors import TuneoffError
+from tuneoff.errors import StoreError, TuneoffError
 
 if TYPE_CHECKING:
     from tuneoff.analysis.results import Results
@@ -55,6 +55,7 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
         state.exit_code = TRIAL_FAILED
     outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
     stream.send(events.series_ended(outcome, problems))
+    _show_series(series)
     for name, problem in series.problems.items():
         _common.echo(f"not run: {name}: {problem.message}", err=True, style="red")
 
@@ -63,6 +64,22 @@ def _members(series: Series) -> str:
     from tuneoff.planning.series import PLACES
 
     return f"{PLACES[series.axis]} {', '.join(series.members)}"
+
+
+def _show_series(series: Series) -> None:
+    """Writes and shows the report of the whole; nothing where no member has a result, as each has said."""
+    from tuneoff.analysis.series.members import gather_series
+    from tuneoff.report.series import files, terminal
+    from tuneoff.report.series.builder import build_series
+
+    store = series.store
+    try:
+        results = gather_series(store)
+    except StoreError:
+        return
+    report = build_series(results)
+    files.write_built(results, report)
+    terminal.render(report, store, _common.console())
 
 
 def _show(name: str, results: Results, report: Report) -> None:

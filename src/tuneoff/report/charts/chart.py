@@ -44,6 +44,7 @@ class Series:
         joined: whether a line joins the points, as it may where nothing but x tells them apart.
         dots: y of single seeds, shown where they are few; of a scatter chart.
         muted: whether it is one of many, drawn grey and without a label.
+        law: places of the line of a law that was fitted to a curve's points, which may go on beyond them.
     """
 
     label: str
@@ -61,6 +62,12 @@ class Series:
     joined: bool = True
     dots: tuple[float, ...] = ()
     muted: bool = False
+    law: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def end(self) -> tuple[float, float]:
+        """Returns where a curve ends: its law, where it has one."""
+        return self.law[-1] if self.law else (self.x[-1], self.y[-1])
 
     @property
     def short(self) -> str:
@@ -110,6 +117,7 @@ class Chart:
         names: of what stands along an axis that has no numbers: the classes, or the arms of a forecast.
         panels: of a matrix.
         groups: places of series that belong together; of a picture of ties.
+        crossings: where two curves cross.
     """
 
     name: str
@@ -127,6 +135,7 @@ class Chart:
     names: tuple[str, ...] = ()
     panels: tuple[Panel, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
+    crossings: tuple[tuple[float, float], ...] = ()
 
     @property
     def labelled(self) -> tuple[Series, ...]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.encoding import chart_text
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
@@ -51,6 +51,11 @@ def draw_plane(figure: Figure, chart: Chart) -> None:
     draw_muted(axes, chart)
     for series in chart.labelled:
         (_draw_curve if chart.kind == "curve" else _draw_point)(axes, series)
+    if chart.crossings:
+        places = zip(*chart.crossings, strict=True)
+        axes.plot(
+            *places, color=BASELINE, marker="D", markerfacecolor="white", markersize=6, linestyle="none", zorder=4
+        )
     _set_limits(axes, chart)
     if chart.kind == "scatter":
         _draw_bars(axes, chart)
@@ -70,6 +75,8 @@ def _draw_curve(axes: Axes, series: Series) -> None:
         linewidth=1.6,
         linestyle=line_style(series),
     )
+    if series.law:
+        axes.plot(*zip(*series.law, strict=True), color=colour(series), linewidth=1.0, linestyle=(0, (1, 1.5)))
     if series.low != series.high:
         axes.fill_between(series.x, series.low, series.high, color=colour(series), alpha=0.12, linewidth=0)
 
@@ -134,6 +141,9 @@ def _set_limits(axes: Axes, chart: Chart) -> None:
             low, high = min(low, line.value), max(high, line.value)
     margin = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
     axes.set_ylim(low - margin, high + margin)
+    if chart.kind == "curve" and chart.x.scale == "log":
+        _log_width(axes, chart)
+        return
     if chart.kind == "curve":
         last = max(s.x[-1] for s in chart.series)
         first = min(s.x[0] for s in chart.series)
@@ -146,12 +156,25 @@ def _set_limits(axes: Axes, chart: Chart) -> None:
     _scatter_width(axes, chart.x, [s.x[0] for s in chart.series])
 
 
+def _log_width(axes: Axes, chart: Chart) -> None:
+    """Shows numbers of rows by their logarithm, with a tick at each that was measured."""
+    measured = sorted({x for series in chart.series for x in series.x})
+    ends = measured[0], max(series.end[0] for series in chart.series)
+    axes.set_xscale("log")
+    axes.set_xlim(ends[0] / (ends[1] / ends[0]) ** 0.03, ends[1] * (ends[1] / ends[0]) ** 0.015)
+    axes.xaxis.set_major_locator(FixedLocator(measured))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: chart.x.tick(value) if chart.x.tick else f"{value:g}")
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 def _quality_range(chart: Chart) -> tuple[float, float]:
     """Returns the least and the greatest value to show. Bars of a scatter chart widen it by no more than the points
     themselves lie apart on either side, so that one wide bar does not squeeze all else together."""
     lows = [value for s in chart.series for value in s.low if not (s.muted and chart.kind == "scatter")]
     highs = [value for s in chart.series for value in s.high if not (s.muted and chart.kind == "scatter")]
-    values = [value for s in chart.series for value in (*s.y, *s.dots)]
+    values = [value for s in chart.series for value in (*s.y, *s.dots, *(y for _, y in s.law))]
     low, high = min([*lows, *values]), max([*highs, *values])
     reach = max(values) - min(values)
     if chart.kind == "scatter" and reach > 0:
@@ -255,7 +278,7 @@ def _along(chart: Chart, series: Series) -> list[tuple[float, float]]:
 def _label_curves(axes: Axes, chart: Chart, _: list[Box]) -> None:
     """Writes names at the right ends of the lines, moved apart where lines end close together."""
     frame = axes.get_window_extent()
-    ends = [axes.transData.transform((s.x[-1], s.y[-1])) for s in chart.labelled]
+    ends = [axes.transData.transform(s.end) for s in chart.labelled]
     height = max((text_size(axes, s.text)[1] for s in chart.labelled), default=0.0) + 3
     heights = spread_out([end[1] for end in ends], height, frame.y0, frame.y1)
     for series, end, at in zip(chart.labelled, ends, heights, strict=True):
