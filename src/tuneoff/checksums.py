@@ -52,5 +52,15 @@ def sha256(path: Path) -> str:
     return digest
 
 
+def folder_checksums(folder: Path) -> dict[str, str]:
+    """Returns the files in a folder and below it, by their paths there, with their SHA-256.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -44,6 +44,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"init": "olora", "dora": True},
         {"init": "orthogonal"},
         {"init": "mica"},
+        {"init": "corda"},
     ],
     "p_tuning": [{"tokens": 4}, {"tokens": 4, "type": "lstm", "hidden": 8, "layers": 1}],
     "prefix_tuning": [{"tokens": 4}, {"tokens": 4, "projection": True, "hidden": 8}],

@@ -547,3 +547,33 @@ class TestHub(SourceContract):
     def model_reference(self, hub: StandInHub) -> str:
         hub.put("models", "org/model", MODEL)
         return "org/model"
+
+
+# --- adapters
+
+
+def test_an_adapter_is_fetched_with_nothing_else_and_found_without_a_network(
+    hub: StandInHub, away: Callable[[], None]
+) -> None:
+    adapter: dict[str, bytes | str] = {
+        "adapter_config.json": "{}",
+        "adapter_model.safetensors": _safetensors("a", 10),
+        "README.md": "about",
+        "optimizer.pt": b"\x80\x02",
+    }
+    commit = hub.put("models", "org/adapter", adapter)
+    source, reference = find(registry.sources(), "org/adapter")
+    folder = Path(source.adapter(reference))
+    assert folder.name == commit
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    away()
+    assert Path(source.adapter(reference)) == folder
+
+
+def test_a_model_is_no_adapter_and_a_place_without_adapters_says_so(hub: StandInHub) -> None:
+    hub.put("models", "org/model", MODEL)
+    source, reference = find(registry.sources(), "org/model")
+    with pytest.raises(SourceNotFound, match=r"lacks adapter_config\.json"):
+        source.adapter(reference)
+    with pytest.raises(SourceNotFound, match="is no adapter"):
+        registry.sources()["package"]().adapter("minilm")

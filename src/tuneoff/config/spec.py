@@ -45,6 +45,12 @@ class MethodSpec(Frozen):
     learning_rate: float | None = Field(None, gt=0, description="where the rate is searched: the first one tried")
     devices: int | None = Field(None, ge=1, description="devices of each of its trials; unset: the study's")
     shard: bool | None = Field(None, description="spread weights over the devices; unset: as the study says")
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="trained weights of the same method to go on from: folder or hub id of a PEFT adapter, a trial's "
+        "folder, or `STUDY_FOLDER` or `STUDY_FOLDER:ARM` of an earlier study; unset: from the start",
+    )
     options: dict[str, Any] = Field(default_factory=dict)
     search: dict[str, Candidates] = Field(
         default_factory=dict, description="option or `learning_rate` -> the values that the search may choose"
@@ -223,6 +229,11 @@ class TrialSpec(Frozen):
         True,
         description="whether the trained model is timed after the test: at the study's first seeds "
         "(`execution.latency_seeds`); no part of the id",
+    )
+    start_from: str | None = Field(
+        None,
+        description="folder of trained weights that its training starts from; the fingerprint of its files is part of "
+        "the id",
     )
     fingerprints: dict[str, str] | None = Field(
         None,

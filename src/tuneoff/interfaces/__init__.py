@@ -17,6 +17,7 @@ from tuneoff.interfaces.examples import (
 from tuneoff.interfaces.executor import ExecutorOptions, ExecutorPlugin
 from tuneoff.interfaces.label_sets import read_labels, write_labels
 from tuneoff.interfaces.method import (
+    ADAPTER_FILES,
     WEIGHTS_FILE,
     Answered,
     AnyMethod,
@@ -28,10 +29,13 @@ from tuneoff.interfaces.method import (
     Questions,
     Reference,
     ServedModel,
+    is_trained_folder,
+    misfit,
     save_weights,
+    saved_shapes,
 )
 from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, PooledMetric
-from tuneoff.interfaces.model import Attached, TaskView
+from tuneoff.interfaces.model import Attached, StartRows, TaskView
 from tuneoff.interfaces.rows import Rows, has_lone_surrogate, is_missing
 from tuneoff.interfaces.source import ModelFiles, Source
 from tuneoff.interfaces.tag_sequences import OUTSIDE, Entity, read_entities, split_tag, write_tags
@@ -42,6 +46,7 @@ from tuneoff.records.record import Finding, Metric, Prediction
 from tuneoff.records.served import Reply, Served
 
 __all__ = [
+    "ADAPTER_FILES",
     "OUTSIDE",
     "WEIGHTS_FILE",
     "Answered",
@@ -78,6 +83,7 @@ __all__ = [
     "ServedModel",
     "Source",
     "SourceSpec",
+    "StartRows",
     "StudyInfo",
     "Task",
     "TaskOptions",
@@ -89,10 +95,13 @@ __all__ = [
     "flatten",
     "has_lone_surrogate",
     "is_missing",
+    "is_trained_folder",
     "letter_of",
+    "misfit",
     "read_entities",
     "read_labels",
     "save_weights",
+    "saved_shapes",
     "split_tag",
     "write_labels",
     "write_tags",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from tuneoff.interfaces.examples import Example
-from tuneoff.interfaces.model import Attached, TaskView
+from tuneoff.interfaces.model import Attached, StartRows, TaskView
 from tuneoff.interfaces.task import Produces, Task
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Finding, Prediction
@@ -36,6 +36,8 @@ RATE_REACH = 20.0
 """Factor by which a range of learning rates reaches below and above its centre: 2.6 decades in all. Of ten methods on
 AG News (`benchmarks/studies/ag-news-minilm`) the best rate lay within a factor of six of the default."""
 WEIGHTS_FILE = "trained.safetensors"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What PEFT writes of an adapter."""
 
 
 class MethodOptions(BaseModel):
@@ -257,6 +259,20 @@ class Method(AnyMethod[O]):
             UnsupportedModel: if the method cannot take this model; says why.
         """
 
+    @property
+    def starts_from_rows(self) -> bool:
+        """Returns whether its start is computed from training rows: then `initialise` is called once it is attached."""
+        return False
+
+    def initialise(self, attached: Attached, rows: StartRows) -> None:
+        """Computes the start of the trained parameters from training rows, before the first step.
+
+        A model whose trained weights are loaded later is not initialised: `load` must not need it.
+
+        Raises:
+            UnsupportedModel: if there is no such start for this model or these rows.
+        """
+
     def parameter_groups(self, attached: Attached, weight_decay: float) -> list[dict[str, Any]]:
         """Returns the parameter groups for AdamW. Biases, norms and other vectors get no weight decay.
 
@@ -298,6 +314,19 @@ class Method(AnyMethod[O]):
             for name, parameter in trained.items():
                 parameter.copy_(saved[name])
 
+    def why_no_start(self, attached: Attached, folder: Path) -> str:
+        """Explains why training cannot go on from what a folder holds, so that it does the same as where it was
+        trained; empty where it can. Works on the meta device: names and shapes are read, and no weights.
+
+        Args:
+            attached: the method, freshly attached.
+            folder: what `save` wrote, or what somebody else did with the method's library.
+        """
+        if not (folder / WEIGHTS_FILE).is_file():
+            return f"it holds no {WEIGHTS_FILE}, which this method keeps: it is of another method"
+        shapes = {n: tuple(p.shape) for n, p in attached.module.named_parameters() if p.requires_grad}
+        return misfit(saved_shapes(folder / WEIGHTS_FILE), shapes)
+
     def plain_code(self, attached: Attached, task: TaskView) -> PlainCode:
         """Returns code that loads what `save` wrote without tuneoff, for an export's card.
 
@@ -333,3 +362,41 @@ def save_weights(trained: dict[str, torch.Tensor], folder: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(trained, folder / WEIGHTS_FILE)
+
+
+def is_trained_folder(folder: Path) -> bool:
+    """Tells whether a folder holds trained weights: a PEFT adapter, or those of a method that keeps tensors by name."""
+    return (folder / WEIGHTS_FILE).is_file() or all((folder / name).is_file() for name in ADAPTER_FILES)
+
+
+def saved_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Reads names and shapes of the tensors in a file of safetensors, and no weights.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from tuneoff.errors import StoreError
+
+    try:
+        with safe_open(file, framework="np") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{file} cannot be read: {error}") from None
+
+
+def misfit(saved: Mapping[str, tuple[int, ...]], own: Mapping[str, tuple[int, ...]]) -> str:
+    """Explains in what saved tensors differ from a method's own, by names and shapes; empty where they are alike."""
+    lacking, more = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
+    odd = sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name])
+    if odd:
+        return f"{odd[0]} has the shape {saved[odd[0]]} there and {own[odd[0]]} here ({len(odd)} differ so)"
+    if lacking or more:
+        parts = [
+            f"{verb} {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+            for verb, names in (("it lacks", lacking), ("it also has", more))
+            if names
+        ]
+        return "; ".join(parts)
+    return ""

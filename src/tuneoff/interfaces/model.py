@@ -30,6 +30,24 @@ class TaskView:
     tokenize: Callable[[str], Sequence[int]] | None = None
 
 
+@dataclass(frozen=True)
+class StartRows:
+    """A few training rows, for a method whose start is computed from them: at a seed the same rows in the same batches
+    for every arm. Whatever reads them counts as training time.
+
+    Attributes:
+        batches: on the model's device; each is read once.
+        module: owner of every parameter.
+        forward: computes a batch's logits, without dropout.
+        loss: computes a batch's mean loss, to be differentiated.
+    """
+
+    batches: Sequence[dict[str, torch.Tensor]]
+    module: nn.Module
+    forward: Callable[[dict[str, torch.Tensor]], torch.Tensor]
+    loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]
+
+
 @dataclass
 class Attached:
     """A model with a method attached to it.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tuneoff.config.data import ModelSpec, SourceSpec
+from tuneoff.errors import SourceNotFound
 from tuneoff.interfaces.rows import Rows
 
 
@@ -74,6 +75,14 @@ class Source(ABC):
         Raises:
             SourceError: each says what would work.
         """
+
+    def adapter(self, reference: str) -> str:
+        """Finds an adapter as PEFT writes them, fetching it if need be; returns its folder.
+
+        Raises:
+            SourceError: each says what would work.
+        """
+        raise SourceNotFound(f"{self.title}: {reference!r} is no adapter")
 
     def fingerprint(self, reference: str) -> str:
         """Returns a text that changes with the reference's content; empty where that needs a new name."""

@@ -10,10 +10,10 @@ from types import TracebackType
 from tuneoff.records.record import Timing
 
 STEP_PHASES = ("train_step", "data_wait")
-TRAIN_PHASES = (*STEP_PHASES, "prefix")
+TRAIN_PHASES = (*STEP_PHASES, "prefix", "start")
 """Phases that are training."""
 DEVICE_PHASES = frozenset(
-    {"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint", "prefix"}
+    {"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint", "prefix", "start"}
 )
 """Phases that queue work on a device: their end waits for that work, so that no later phase pays for it."""
 
@@ -62,7 +62,8 @@ class Stopwatch:
 
     @property
     def train_seconds(self) -> float:
-        """Returns the seconds of training: its steps, their data waits, and what a frozen prefix gives for its rows."""
+        """Returns the seconds of training: its steps, their data waits, what a frozen prefix gives for its rows, and a
+        start that is computed from rows."""
         return self._sum(TRAIN_PHASES)
 
     @property

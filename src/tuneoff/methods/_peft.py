@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tuneoff.errors import StoreError, UnsupportedModel
-from tuneoff.interfaces import Attached, Method, MethodOptions, PlainCode, TaskView
+from tuneoff.interfaces import (
+    ADAPTER_FILES,
+    Attached,
+    Method,
+    MethodOptions,
+    PlainCode,
+    TaskView,
+    misfit,
+    saved_shapes,
+)
 from tuneoff.methods._modules import is_tied, untie
 
 if TYPE_CHECKING:
@@ -19,6 +28,16 @@ if TYPE_CHECKING:
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
 
 _CONFIG = "adapter_config.json"
+SHAPING = {
+    "peft_type": "the kind of adapter",
+    "r": "r",
+    "lora_alpha": "alpha",
+    "use_rslora": "rslora",
+    "use_dora": "dora",
+    "rank_pattern": "rank_pattern",
+    "alpha_pattern": "alpha_pattern",
+}
+"""Fields of PEFT's configurations on which it depends what the same weights do -> what an arm's option is called."""
 TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
 """PEFT's layers that need only the output of the layer they wrap."""
 
@@ -95,6 +114,30 @@ class PeftMethod(Method[O]):
 
     def load(self, attached: Attached, folder: Path) -> None:
         self.put(attached, read_adapter(folder), folder)
+
+    def why_no_start(self, attached: Attached, folder: Path) -> str:
+        from peft import get_peft_model_state_dict
+
+        if not all((folder / name).is_file() for name in ADAPTER_FILES):
+            return "it holds no adapter of PEFT: it is of another method"
+        try:
+            saved = json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
+        except ValueError:
+            return f"its {ADAPTER_FILES[0]} is no JSON"
+        module: Any = attached.module
+        config = module.peft_config["default"]
+        odd = []
+        for field, option in SHAPING.items():
+            there, here = saved.get(field), getattr(config, field, None)
+            if field in saved and hasattr(config, field) and (there or None) != (getattr(here, "value", here) or None):
+                odd.append(f"{option} is {there} there and {getattr(here, 'value', here)} here")
+        if odd:
+            return "; ".join(odd)
+        shapes = {
+            name: tuple(tensor.shape)
+            for name, tensor in get_peft_model_state_dict(module, save_embedding_layers=False).items()
+        }
+        return misfit(saved_shapes(folder / ADAPTER_FILES[1]), shapes)
 
     def put(self, attached: Attached, weights: dict[str, Any], folder: Path) -> None:
         """Loads weights in PEFT's layout into the model; `folder` is where they were read, for the error message."""

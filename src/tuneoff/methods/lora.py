@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, TaskView
+from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, StartRows, TaskView
 from tuneoff.methods._layers import (
     attention_inputs,
     attention_projections,
@@ -19,16 +19,14 @@ from tuneoff.methods._layers import (
 )
 from tuneoff.methods._modules import is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter, read_config
+from tuneoff.methods._row_starts import MOVES_WEIGHTS, STARTS, refuse_rank
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-INITS = ("default", "gaussian", "orthogonal", "pissa", "pissa_niter_<n>", "olora", "mica")
+INITS = ("default", "gaussian", "orthogonal", "pissa", "pissa_niter_<n>", "olora", "mica", "eva", "corda", "lora_ga")
 NOT_OFFERED = {
-    "eva": "it starts from activations of training rows, and a method sees no data when it is attached",
-    "corda": "it starts from activations of training rows, and a method sees no data when it is attached",
-    "lora_ga": "it starts from gradients of training rows, and a method sees no data when it is attached",
     "loftq": "it starts from what packing weights into four bits rounds away, and lora packs none; qlora has it as its "
     "own option init",
 }
@@ -72,6 +70,31 @@ _OLORA = Reference(
 )
 
 
+_EVA = Reference(
+    "paischer2024one",
+    "Paischer, Fabian and Hauzenberger, Lukas and Schmied, Thomas and Alkin, Benedikt and Deisenroth, Marc Peter and "
+    "Hochreiter, Sepp",
+    "One Initialization to Rule them All: Fine-tuning via Explained Variance Adaptation",
+    2024,
+    arxiv="2410.07170",
+)
+_CORDA = Reference(
+    "yang2024corda",
+    "Yang, Yibo and Li, Xiaojie and Zhou, Zhongzhu and Song, Shuaiwen Leon and Wu, Jianlong and Nie, Liqiang and "
+    "Ghanem, Bernard",
+    "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models",
+    2024,
+    arxiv="2406.05223",
+)
+_LORA_GA = Reference(
+    "wang2024loraga",
+    "Wang, Shaowen and Yu, Linxi and Li, Jian",
+    "LoRA-GA: Low-Rank Adaptation with Gradient Approximation",
+    2024,
+    arxiv="2407.05000",
+)
+
+
 class LowRankOptions(MethodOptions):
     """Options of every low-rank update."""
 
@@ -92,8 +115,8 @@ class LoraOptions(LowRankOptions):
     rslora: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(r)")
     init: str = Field(
         "default",
-        description=f"start of the two matrices: {', '.join(INITS)}; PiSSA and OLoRA take their start out of the "
-        "frozen weights",
+        description=f"start of the two matrices: {', '.join(INITS)}; PiSSA, OLoRA, CorDA and LoRA-GA take their start "
+        "out of the frozen weights; EVA, CorDA and LoRA-GA compute it from training rows, which takes training time",
     )
     lora_plus_ratio: float = Field(
         1.0, gt=0, description="LoRA+: the second matrix learns at this multiple of the learning rate"
@@ -102,7 +125,7 @@ class LoraOptions(LowRankOptions):
     @field_validator("init")
     @classmethod
     def _known_init(cls, init: str) -> str:
-        if init in INITS[:-3] or init in {"olora", "mica"} or re.fullmatch(r"pissa_niter_[1-9]\d*", init):
+        if (init in INITS and "<" not in init) or re.fullmatch(r"pissa_niter_[1-9]\d*", init):
             return init
         if init in NOT_OFFERED:
             raise ValueError(f"init {init} is not offered: {NOT_OFFERED[init]}; known: {', '.join(INITS)}")
@@ -113,7 +136,8 @@ class Lora(PeftMethod[LoraOptions]):
     """Adds a trained product of two thin matrices to frozen projections; merges into them.
 
     Also by option: DoRA (Liu et al. 2024), rsLoRA (Kalajdzievski 2023), LoRA+ (Hayou et al. 2024) and the
-    initialisations PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024). These two move their start out of the frozen
+    initialisations PiSSA (Meng et al. 2024), OLoRA (Büyükakyüz 2024), and from training rows EVA (Paischer et al.
+    2024), CorDA (Yang et al. 2024) and LoRA-GA (Wang et al. 2024). All but EVA move their start out of the frozen
     weights, so what is kept is the difference to it: a plain LoRA of twice the rank for the unchanged base model.
     """
 
@@ -151,6 +175,9 @@ class Lora(PeftMethod[LoraOptions]):
             (options.lora_plus_ratio != 1, _LORA_PLUS),
             (options.init.startswith("pissa"), _PISSA),
             (options.init == "olora", _OLORA),
+            (options.init == "eva", _EVA),
+            (options.init == "corda", _CORDA),
+            (options.init == "lora_ga", _LORA_GA),
         )
         return (*self.references, *(reference for used, reference in variants if used))
 
@@ -171,17 +198,34 @@ class Lora(PeftMethod[LoraOptions]):
         )
         tied = is_tied(model)
         attached = attach_peft(model, config, task)
-        if options.init not in {"default", "gaussian", "orthogonal", "mica"}:
+        if options.init in STARTS:
+            self._refuse_layers(attached, tied)
+            refuse_rank(lora_layers(attached.model), options.init)
+        elif options.init not in {"default", "gaussian", "orthogonal", "mica"}:
             self._init_from_base(attached, tied)
+        if options.init in MOVES_WEIGHTS:
+            # Until `initialise` moves it, nothing is taken out of the weights.
+            attached.extra["starts"] = {
+                name: tuple(part["default"].weight.detach() * 0 for part in (layer.lora_A, layer.lora_B))
+                for name, layer in lora_layers(attached.model)
+            }
         return attached
 
-    def _init_from_base(self, attached: Attached, tied: bool) -> None:
-        """Initialises the matrices from the frozen weights and subtracts that start from them (PiSSA, OLoRA).
+    @property
+    def starts_from_rows(self) -> bool:
+        return self.options.init in STARTS
 
-        Done here and not by PEFT's configuration, so that it also suits GPT-2's transposed weights, for which
-        PEFT's OLoRA is wrong, and so that PEFT never changes the weights a second time when it loads the result.
-        """
-        starts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    def initialise(self, attached: Attached, rows: StartRows) -> None:
+        layers = lora_layers(attached.model)
+        STARTS[self.options.init](layers, rows)
+        if self.options.init in MOVES_WEIGHTS:
+            attached.extra["starts"] = {
+                name: tuple(part["default"].weight.detach().clone() for part in (layer.lora_A, layer.lora_B))
+                for name, layer in layers
+            }
+
+    def _refuse_layers(self, attached: Attached, tied: bool) -> None:
+        """Refuses layers that a start cannot be taken out of."""
         any_model: Any = attached.model
         for name, layer in lora_layers(attached.model):
             if not is_projection(layer.get_base_layer()):
@@ -195,6 +239,16 @@ class Lora(PeftMethod[LoraOptions]):
                     f"lora: init {self.options.init} changes the weights of {name}, which are the embeddings too",
                     hint="Leave it out of targets, or use init: default.",
                 )
+
+    def _init_from_base(self, attached: Attached, tied: bool) -> None:
+        """Initialises the matrices from the frozen weights and subtracts that start from them (PiSSA, OLoRA).
+
+        Done here and not by PEFT's configuration, so that it also suits GPT-2's transposed weights, for which
+        PEFT's OLoRA is wrong, and so that PEFT never changes the weights a second time when it loads the result.
+        """
+        starts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._refuse_layers(attached, tied)
+        for name, layer in lora_layers(attached.model):
             first, second = layer.lora_A["default"].weight, layer.lora_B["default"].weight
             if first.device.type == "meta":
                 continue
@@ -253,6 +307,14 @@ class Lora(PeftMethod[LoraOptions]):
             config = read_config(folder)
             scale = config["lora_alpha"] / config["r"] ** 0.5
             edit_config(folder, {"lora_alpha": scale * config["r"], "use_rslora": False})
+
+    def why_no_start(self, attached: Attached, folder: Path) -> str:
+        if "starts" in attached.extra:
+            return (
+                f"init {self.options.init} makes a start of its own. Leave init out; what such an arm kept is a plain "
+                "LoRA of twice its r and alpha"
+            )
+        return super().why_no_start(attached, folder)
 
     def load(self, attached: Attached, folder: Path) -> None:
         starts = attached.extra.get("starts")

@@ -153,9 +153,16 @@ def _trial(
         devices=devices,
         shard=shard,
         execution=study.execution,
-        fingerprints=dict(fingerprints or {}),
+        start_from=arm.start_from,
+        fingerprints=_own_fingerprints(study, arm, fingerprints or {}),
     )
     return trial.model_copy(update={"id": trial_id(trial)})
+
+
+def _own_fingerprints(study: StudySpec, arm: MethodSpec, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """Returns the fingerprints without those of weights that other arms start from."""
+    others = {other.start_from for other in study.methods.values()} - {arm.start_from}
+    return {name: fingerprint for name, fingerprint in fingerprints.items() if name not in others}
 
 
 def trial_id(trial: TrialSpec) -> str:
@@ -193,7 +200,10 @@ def _refuse_twins(study: StudySpec) -> None:
         space = spaces.get(label, ())
         options, rate = _configuration(study, arm, search.first(space))
         device_keys = _spread(*devices_of(study, arm))
-        content = content_hash([arm.method, options, rate, [repr(dimension) for dimension in space], device_keys])
+        start = [] if arm.start_from is None else [arm.start_from]
+        content = content_hash(
+            [arm.method, options, rate, [repr(dimension) for dimension in space], device_keys, *start]
+        )
         if content in labels_by_content:
             problems.append(
                 Problem(f"methods.{label}", f"has the same method and configuration as {labels_by_content[content]!r}")

@@ -50,6 +50,7 @@ def check(raw: Mapping[str, Any], lines: Lines) -> tuple[StudySpec | None, list[
         problems += _margin_problems(study, lines)
         problems += _search_problems(study, lines)
         problems += _deployability_problems(study, lines)
+        problems += _start_problems(study, lines)
     return study, sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
 
 
@@ -227,6 +228,15 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
             if message:
                 problems.append(_problem(f"methods.{label}.{name}", message, lines))
     return problems
+
+
+def _start_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Returns a problem for each arm that is to go on from trained weights and does not train."""
+    return [
+        _problem(f"methods.{label}.start_from", f"{arm.method} does not train, so it starts from no weights", lines)
+        for label, arm in study.methods.items()
+        if arm.start_from is not None and arm.method in registry.methods() and not registry.methods()[arm.method].trains
+    ]
 
 
 def _candidate_problems(

@@ -13,6 +13,7 @@ from pydantic import Field
 from tuneoff.config.base import Frozen
 from tuneoff.config.spec import TrialSpec
 from tuneoff.records.served import Served
+from tuneoff.records.start import Start
 
 RECORD_VERSION = 3
 
@@ -85,10 +86,12 @@ class Parameters(Frozen):
 
 
 class Timing(Frozen):
-    """Seconds by phase, from a monotonic clock; `train_seconds` = train_step + data_wait + prefix, nothing else."""
+    """Seconds by phase, from a monotonic clock; `train_seconds` = train_step + data_wait + prefix + start, nothing
+    else."""
 
     train_seconds: float | None = Field(
-        None, description="`train_step_seconds` + `data_wait_seconds` + `prefix_seconds`, nothing else"
+        None,
+        description="`train_step_seconds` + `data_wait_seconds` + `prefix_seconds` + `start_seconds`, nothing else",
     )
     load_seconds: float | None = Field(None, description="reading data and weights, attaching the method")
     tokenize_seconds: float | None = Field(
@@ -104,6 +107,9 @@ class Timing(Frozen):
         description="of computing what the frozen first blocks give for the training rows ([frozen "
         "blocks](protocol.md#frozen-blocks)); what another trial of the run computed counts with the "
         "seconds that it took there",
+    )
+    start_seconds: float | None = Field(
+        None, description="of computing a start from training rows ([starts](methods.md#starts-from-training-rows))"
     )
     validation_seconds: float | None = Field(None, description="scoring validation while training")
     test_seconds: float | None = Field(None, description="scoring test, once")
@@ -405,6 +411,7 @@ class Finding(Frozen):
         "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
         "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, `unlearned_tags`, "
         "`groups_removed`, `groups_of_one`, `few_groups`, `unparsed_answers`, `cut_answers`, `network_latency`, "
+        "`started_from`, `start_saw_test`, "
         "`pad_token_replaced`"
     )
     message: str = Field(description="what was found, for a person")
@@ -466,6 +473,9 @@ class TrialRecord(Frozen):
     energy_joules: float | None = Field(None, description="of the training phase, where the hardware reports it")
     data: DataInfo | None = Field(None, description="the rows")
     model: ModelInfo | None = Field(None, description="the base model")
+    start: Start | None = Field(
+        None, description="trained weights that its training started from (`start_from`); null where there are none"
+    )
     precision: PrecisionInfo | None = Field(None, description="the policy in force and its error")
     environment: Environment | None = Field(None, description="machine and software")
     predictions: dict[str, PredictionsInfo] = Field(

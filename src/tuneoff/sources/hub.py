@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuneoff.errors import SourceNotFound
-from tuneoff.interfaces import ModelFiles, ModelSpec, Rows, Source, SourceSpec
+from tuneoff.interfaces import ADAPTER_FILES, ModelFiles, ModelSpec, Rows, Source, SourceSpec
 from tuneoff.sources._hub_files import Repository, fetch, keep_reference, resolve
 from tuneoff.sources._hub_rows import read
 from tuneoff.sources._weights import DESCRIBING, WEIGHTS, check_weights, find_weights, weight_names
@@ -53,6 +53,17 @@ class Hub(Source):
         return ModelFiles(
             str(folder), gguf_file, commit=repository.commit, hub_id=spec.source, hub_commit=repository.commit
         )
+
+    def adapter(self, reference: str) -> str:
+        repository = resolve("model", reference, None)
+        missing = [name for name in ADAPTER_FILES if name not in repository.files]
+        if missing and not repository.trouble:
+            raise SourceNotFound(
+                f"{reference!r} at the hub holds no PEFT adapter in safetensors: it lacks {missing[0]}"
+            )
+        folder = fetch(repository, ADAPTER_FILES)
+        keep_reference(repository)
+        return str(folder)
 
     def fetch_weights(self, spec: ModelSpec, files: ModelFiles) -> None:
         """Fetches the weights at the configuration's commit, and then records the revision in the cache."""

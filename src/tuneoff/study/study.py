@@ -27,7 +27,7 @@ from tuneoff.records.forecast import ArmForecast, StudyForecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore, refuse_overwriting
 from tuneoff.study import budget as budgets
-from tuneoff.study import deployability, forecast_planner, notebook, race_runner
+from tuneoff.study import deployability, forecast_planner, notebook, race_runner, starts
 from tuneoff.study.budget import Allotment
 from tuneoff.study.forecast_planner import ToCome
 from tuneoff.study.searches import SearchRunners
@@ -84,6 +84,7 @@ class Study:
             self.spec = loading.narrow(study, **changes)
         else:
             self.spec = loading.load(study, overrides, name, **changes)
+        self.spec = starts.resolved(self.spec)
         self.device = device
         self.folder: Path | None = None
         self.relatives: Sequence[StudyStore] | None = None
@@ -691,7 +692,7 @@ class Study:
         references = list(self.spec.task.data.references)
         if not self.spec.model.random_weights:
             references.append(self.spec.model.source)
-        fingerprints: dict[str, str] = {}
+        fingerprints = starts.fingerprints(self.spec)
         for reference in references:
             if fingerprint := sources.fingerprint(registry.sources(), reference):
                 fingerprints[reference] = fingerprint

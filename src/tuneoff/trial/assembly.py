@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,17 +16,19 @@ import torch
 
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
-from tuneoff.interfaces import AnyMethod, Attached, Example, Features, Method, Task
+from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import AnyMethod, Attached, Example, Features, Method, StartRows, Task
 from tuneoff.measure import parameters
 from tuneoff.measure.parameters import BaseIdentity
 from tuneoff.records.record import Finding, ModelInfo, Parameters
+from tuneoff.records.start import Start
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data import contents, tokens
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.distributed import fsdp
 from tuneoff.trial.exhaustion import loading
-from tuneoff.trial.modeling import head
+from tuneoff.trial.modeling import head, start
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
@@ -38,6 +41,9 @@ from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_gene
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.findings import note_lengths, note_references
 from tuneoff.trial.training.prefix import with_prefix
+
+START_BATCHES = 8
+"""Batches of training rows from which a start is computed, where a method's is."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Assembled:
         findings: what a reader must know of data, model and method.
         policy: name of the precision policy in force.
         before: which parameters are the pretrained model's own.
+        start: the trained weights that the training starts from; None where there are none.
     """
 
     spec: TrialSpec
@@ -67,6 +74,7 @@ class Assembled:
     findings: tuple[Finding, ...]
     policy: PolicyName
     before: BaseIdentity
+    start: Start | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,8 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
     with context.phases("load"), loading("the model"):
         data = load_data(context)
         base = load_base(context, method)
-        attachment = attach(context, method, base)
+        attachment = attach(context, method, base, data.splits["train"])
+        start_info, start_findings = start.trace(spec, task, data.splits["test"], base.loaded.info)
     with context.phases("tokenize"), loading("the rows"):
         features = tokenize(context, method, data, base)
         for split, examples in data.splits.items():
@@ -116,7 +125,14 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
     method_findings = [
         Finding(name=name, message=message) for name, message in attachment.attached.extra.get("findings", ())
     ]
-    all_findings = (*base.loaded.findings, *data.findings, *findings, *method_findings, *kernel_findings)
+    all_findings = (
+        *base.loaded.findings,
+        *data.findings,
+        *findings,
+        *method_findings,
+        *start_findings,
+        *kernel_findings,
+    )
     context.report(all_findings)
     return Assembled(
         spec=spec,
@@ -132,6 +148,7 @@ def assemble(context: TrialContext, method: Method[Any]) -> Assembled:
         findings=all_findings,
         policy=base.policy.name,
         before=attachment.before,
+        start=start_info,
     )
 
 
@@ -177,8 +194,11 @@ def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: Policy
     )
 
 
-def attach(context: TrialContext, method: Method[Any], base: PretrainedModel) -> AttachedMethod:
-    """Attaches the method to the base model, moves both to the device and counts the parameters.
+def attach(
+    context: TrialContext, method: Method[Any], base: PretrainedModel, train: Sequence[Example]
+) -> AttachedMethod:
+    """Attaches the method to the base model, moves both to the device and counts the parameters. Where it starts from
+    training rows or trained weights, it does so from these.
 
     Raises:
         UnsupportedModel: if the method does not fit the model.
@@ -190,6 +210,10 @@ def attach(context: TrialContext, method: Method[Any], base: PretrainedModel) ->
     seed_all(spec.seed)
     attached = method.attach(model, view)
     head.check(attached, head_values, spec.label)
+    if spec.start_from is not None:
+        start.load(spec, method, attached)
+    elif method.starts_from_rows:
+        _initialise(context, method, attached, base, train)
     masks = choose_masks(spec, context.device, context.ranks.rank)
     if base.policy.name == "bf16" and not sharded:
         keep_frozen_in_bf16(attached)
@@ -201,6 +225,52 @@ def attach(context: TrialContext, method: Method[Any], base: PretrainedModel) ->
     if sharded:
         fsdp.shard(attached, context.device, context.ranks)
     return AttachedMethod(attached, counts, base_identity, masks)
+
+
+def _initialise(
+    context: TrialContext, method: Method[Any], attached: Attached, base: PretrainedModel, train: Sequence[Example]
+) -> None:
+    """Computes a method's start from a few training rows, the same for every arm at a seed; counts as training.
+
+    Raises:
+        UnsupportedModel: if the trial has several devices, whose starts could differ, or the method has no such start.
+    """
+    spec, task, device = context.spec, context.task, context.device
+    if context.ranks.world_size > 1:
+        raise UnsupportedModel(
+            f"{spec.label} computes its start from rows, which is done on one device", hint="Set its devices to 1."
+        )
+    protocol = spec.as_run().protocol
+    size = math.ceil(protocol.batch_size / protocol.gradient_accumulation_steps)
+    count = min(START_BATCHES * size, len(train))
+    rows = [train[int(i)] for i in np.random.default_rng([spec.seed, 2]).choice(len(train), size=count, replace=False)]
+    attached.module.to(device)
+    features = task.encode(rows, base.loaded.tokenizer, protocol.max_length)
+    with context.phases.clock("start"), _resting(attached.module):
+        parts = [features[at : at + size] for at in range(0, count, size)]
+        batches = [
+            {name: tensor.to(device) for name, tensor in task.collate(part, base.loaded.pad_token_id).items()}
+            for part in parts
+        ]
+        terms = {id(batch): task.loss_terms(part) for batch, part in zip(batches, parts, strict=True)}
+        view = StartRows(
+            batches,
+            attached.module,
+            lambda batch: task.forward(attached, batch),
+            lambda batch: task.loss(task.forward(attached, batch), batch) / terms[id(batch)],
+        )
+        method.initialise(attached, view)
+
+
+@contextmanager
+def _resting(module: torch.nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation, without dropout, while open."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def tokenize(

@@ -137,6 +137,10 @@ def _facts(card: Exported) -> list[str]:
         if method_options
         else []
     )
+    if (start := card.record.start) is not None:
+        earlier = f"trial {code(start.trial)} of study {code(start.study or '')}" if start.trial else code(start.source)
+        weights = ", ".join(f"{code(name)} {digest[:16]}…" for name, digest in start.files.items())
+        facts.append(f"Training went on from {earlier} ({start.train_rows or 'unknown'} rows; SHA-256: {weights})")
     if card.task.labels:
         facts.append(f"Classes, in order: {', '.join(map(markdown, card.task.labels))}")
     settings = {key: value for key, value in spec.task.options.items() if value is not None}

@@ -16,9 +16,11 @@ from tuneoff.records.record import Finding, Parameters
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.commits import commit_of_rows
 from tuneoff.trial.data.lengths import check_length
+from tuneoff.trial.data.load import TrialData
 from tuneoff.trial.early import misfits, refuse_arms
 from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import load as trial_model
+from tuneoff.trial.modeling import start
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
 
 
@@ -35,7 +37,8 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         StudyError: naming every method that cannot take the model.
     """
     task = registry.create_task(study.task)
-    data, findings = _look_at_data(task, study, require_data or not task.fitted)
+    loaded, findings = _look_at_data(task, study, require_data or not task.fitted)
+    data = loaded.info.model_dump(mode="json") if loaded is not None else None
     counts_by_trial: dict[str, Any] = {}
     counts_by_arm: dict[str, dict[str, Any]] = {}
     problems: dict[str, list[str]] = defaultdict(list, misfits(task, trials))
@@ -62,6 +65,9 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
                 problems[f"{trial.method} cannot be attached: {type(error).__name__}: {error}"].append(trial.label)
         counts_by_trial[trial.id] = counts_by_arm[trial.label]
     refuse_arms(study, problems, [label for label in study.methods if counts_by_arm.get(label)])
+    if require_data and loaded is not None:
+        for trial in {trial.label: trial for trial in trials}.values():
+            start.trace(trial, task, loaded.splits["test"], None)
     contents = _contents(study, data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit stops the study before the first trial.
@@ -87,14 +93,14 @@ def _contents(study: StudySpec, data: dict[str, Any] | None, files: ModelFiles |
     return contents
 
 
-def _look_at_data(task: Task, study: StudySpec, required: bool) -> tuple[dict[str, Any] | None, list[Finding]]:
+def _look_at_data(task: Task, study: StudySpec, required: bool) -> tuple[TrialData | None, list[Finding]]:
     try:
         data = trial_data.load(task, study.task, study.protocol)
     except TuneoffError as error:
         if required:
             raise
         return None, [Finding(name="data_not_seen", message=f"the rows were not looked at: {error.message}")]
-    return data.info.model_dump(mode="json"), list(data.findings)
+    return data, list(data.findings)
 
 
 def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
@@ -113,6 +119,7 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
         base_identity = parameters.BaseIdentity.of(model, view)
         with torch.device("meta"):
             attached = method.attach(model, view)
+        start.refuse_misfit(trial, method, attached)
         if trial.protocol.gradient_checkpointing:
             checkpoint_activations(attached.model)
         counts = parameters.count(attached.module, base_identity)

@@ -141,6 +141,7 @@ def build_record(
         energy_joules=measured.joules,
         data=_data(results.data, training),
         model=model.info if model else None,
+        start=model.start if model else None,
         precision=model.precision if model else None,
         environment=provenance.environment,
         predictions={"test": evaluated.predictions} if evaluated else {},
@@ -216,6 +217,12 @@ def _explain_phases(results: TrialResults) -> dict[str, str]:
         reasons["served"] = "nothing is asked over a network"
     if results.evaluated is None:
         reasons |= dict.fromkeys(UNTESTED, "a trial of a search scores validation alone")
+    start = results.model.start if results.model else None
+    if start is None:
+        reasons["start"] = "its training started from no trained weights (start_from)"
+    else:
+        unknown = [name for name, value in start if value is None]
+        reasons |= dict.fromkeys((f"start.{name}" for name in unknown), "what trained it is not known here any more")
     if training is None:
         reasons |= dict.fromkeys(UNTRAINED, "this method does not train")
     elif training.joules is None:
@@ -240,6 +247,8 @@ def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dic
         reasons["environment.device_memory_bytes"] = "the trial ran on the CPU"
     if record.timing.prefix_seconds is None:
         reasons["timing.prefix_seconds"] = "nothing of this arm was computed once and kept (docs/protocol.md)"
+    if record.timing.start_seconds is None:
+        reasons["timing.start_seconds"] = "its start is computed from no rows"
     if record.served is not None:
         reasons |= _explain_served(record, record.served)
     elif "inference" not in record.missing:

@@ -15,6 +15,7 @@ from tuneoff.records.record import (
     PredictionsInfo,
 )
 from tuneoff.records.served import Served
+from tuneoff.records.start import Start
 from tuneoff.trial.training.progress import Trained
 from tuneoff.trial.training.resume import Continuation
 from tuneoff.trial.training.selection import Selected
@@ -27,6 +28,7 @@ class UsedModel:
     info: ModelInfo
     parameters: Parameters
     precision: PrecisionInfo
+    start: Start | None = None
 
 
 @dataclass(frozen=True)

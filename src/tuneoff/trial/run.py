@@ -251,7 +251,7 @@ def conclude(begun: Begun, prepared: ReadyTrial, training: Trained | None, conti
         data=trial.data.info,
         findings=prepared.findings,
         selected=selected,
-        model=UsedModel(trial.model, trial.counts, precision),
+        model=UsedModel(trial.model, trial.counts, precision, trial.start),
         training=training,
         evaluated=evaluated,
         continuation=continuation,

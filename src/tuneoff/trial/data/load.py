@@ -184,6 +184,12 @@ def _key(example: Example) -> tuple[str, ...]:
     return tuple(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in _parts(example))
 
 
+def count_shared(examples: Sequence[Example], others: Sequence[Example]) -> int:
+    """Counts the examples that stand among others too: the same but for case, spaces and Unicode form."""
+    keys = set(map(_key, others))
+    return sum(_key(example) in keys for example in examples)
+
+
 def _remove_shared(
     splits: dict[str, list[Example]], key: Callable[[Example], Hashable], refuse: Callable[[str, str], NoReturn]
 ) -> dict[str, int]:
