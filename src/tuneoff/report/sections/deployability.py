@@ -13,7 +13,8 @@ from tuneoff.report.markup import grid
 from tuneoff.report.schema import Report
 from tuneoff.report.sections import certainty
 
-HEADS = ("form", "works", "", "vs. as trained", "answers changed", "largest difference", "weights", "latency", "memory")
+LARGEST = "largest difference"
+HEADS = ("form", "works", "", "vs. as trained", "answers changed", LARGEST, "weights", "latency", "memory")
 
 
 def section(report: Report) -> str:
@@ -43,12 +44,14 @@ def rows(arm: ArmDeployability) -> list[list[str]]:
 
 def heads(arm: ArmDeployability) -> list[str]:
     """Returns the headings of an arm's table."""
-    return [head or metric_name(arm.metric) for head in HEADS]
+    differs = next((form.largest_difference_of for form in arm.forms if form.largest_difference_of), "")
+    named = {"": metric_name(arm.metric), LARGEST: f"{LARGEST} ({differs})" if differs else LARGEST}
+    return [named.get(head, head) for head in HEADS]
 
 
 def notes(arm: ArmDeployability) -> list[str]:
     """Returns why forms do not work, and what to know of the others."""
-    texts = [f"{TITLES[form.form]}: {form.reason}." for form in arm.forms if form.reason]
+    texts = [f"{TITLES[form.form]}: {form.reason.rstrip('.')}." for form in arm.forms if form.reason]
     texts += [f"{TITLES[form.form]}: {'; '.join(form.notes)}." for form in arm.forms if form.notes and form.works]
     return [*texts, *(f"Not used: {problem}." for problem in arm.problems)]
 
@@ -96,7 +99,7 @@ def _changed(form: FormSummary) -> str:
 
 
 def _largest(form: FormSummary) -> str:
-    return "–" if form.largest_difference is None else f"{form.largest_difference:.2g} ({form.largest_difference_of})"
+    return "–" if form.largest_difference is None else f"{form.largest_difference:.2g}"
 
 
 def _weights(form: FormSummary) -> str:

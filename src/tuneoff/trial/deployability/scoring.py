@@ -79,7 +79,6 @@ def _score(place: TrialStore, form: Form, folder: Path, device: torch.device, re
             "predictions": place.write_predictions(f"test-{form}", with_groups(predictions, examples)),
             "inference": inference,
             "peak_memory_bytes": memory.peak_memory_bytes,
-            "notes": (*result.notes, *subject.notes),
             "missing": missing,
         }
     )

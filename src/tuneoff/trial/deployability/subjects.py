@@ -29,12 +29,10 @@ class Subject:
     Attributes:
         task: as the trial had it.
         runner: computes what it answers.
-        notes: what to know of how it computes.
     """
 
     task: Task
     runner: ModelRunner
-    notes: tuple[str, ...] = ()
 
 
 def load(place: TrialStore, form: Form, folder: Path, device: torch.device) -> Subject:
@@ -54,13 +52,12 @@ def load(place: TrialStore, form: Form, folder: Path, device: torch.device) -> S
         return Subject(task, runner)
     spec, record = early.finished(place)
     task = early.task_of(spec, record)
-    notes: tuple[str, ...] = ()
     model: Any
     if form == "onnx":
         from tuneoff.trial.deployability.onnx_graph import load_graph
 
         model, tokenizer = load_graph(folder)
-        device, notes = torch.device("cpu"), ("computes in float32",)
+        device = torch.device("cpu")
     elif form == "lora":
         model, tokenizer = _load_adapter(place, task, folder, device)
     else:
@@ -75,7 +72,7 @@ def load(place: TrialStore, form: Form, folder: Path, device: torch.device) -> S
     size = spec.protocol.evaluation_batch_size
     pad = model.config.pad_token_id
     runner = ModelRunner(task, attached, device, autocast, pad, size, tokenizer, attention=kernel)
-    return Subject(task, runner, notes)
+    return Subject(task, runner)
 
 
 def _load_adapter(place: TrialStore, task: Task, folder: Path, device: torch.device) -> tuple[nn.Module, Any]:
