@@ -17,6 +17,16 @@ FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a
 pytest_plugins = ("cli_fixtures",)
 
 ACCURACY = Metric(name="accuracy", value=0.9, unit="fraction", direction="higher", split="test")
+ANSWERS = {
+    "build_form": {"weights_bytes": 2048, "base_bytes": 0},
+    "score_form": {
+        "form": "as_trained",
+        "works": True,
+        "metrics": [ACCURACY.model_dump(mode="json")],
+        "weights_bytes": 2048,
+        "base_bytes": 0,
+    },
+}
 
 
 @pytest.fixture
@@ -25,16 +35,7 @@ def ran(small_study: Path, fake_executor: FakeExecutor) -> str:
     for record in Study(small_study).run("results").records():
         if record.spec.learning_rate is not None:
             StudyStore.open("results").trial(record.spec.id).weights.mkdir()
-    fake_executor.answers = {
-        "build_form": {"weights_bytes": 2048, "base_bytes": 0},
-        "score_form": {
-            "form": "as_trained",
-            "works": True,
-            "metrics": [ACCURACY.model_dump(mode="json")],
-            "weights_bytes": 2048,
-            "base_bytes": 0,
-        },
-    }
+    fake_executor.answers = ANSWERS
     return "results"
 
 
@@ -82,3 +83,27 @@ def test_recommend_names_the_command_that_measures_what_it_asks_for(
     assert "tuneoff deployability results --arm" in " ".join(capsys.readouterr().out.split())
     assert main(["recommend", ran, "--before", "--deployable", "merged"]) == 2
     assert "--deployable needs measured results" in capsys.readouterr().err
+
+
+def test_a_study_that_asks_for_forms_has_them_measured_in_the_end(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = fake_executor.run
+
+    def run(store: StudyStore, trials: Any, listener: Any) -> None:
+        made(store, trials, listener)
+        for trial in trials:
+            store.trial(trial.id).weights.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(fake_executor, "run", run)
+    fake_executor.answers = ANSWERS
+    arguments = ["run", str(small_study), "--out", "asked", "--no-profile", "--set", "deployability=[as_trained]"]
+    assert main(arguments) == 0
+    told = capsys.readouterr()
+    assert "the recommended arm's trained models are scored again: as_trained" in told.err
+    assert "as trained: works" in told.err
+    assert [verb for verb, _ in fake_executor.calls].count("score_form") == 2
+    assert "## Deployability" in (Path("asked") / "report" / "report.md").read_text(encoding="utf-8")
+    before = len(fake_executor.calls)
+    assert main(arguments) == 0
+    assert len(fake_executor.calls) == before
