@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from best_named import diverging, lacking
-from calibration_tables import COVERED, POWER, kind, percent, write_tables
+from calibration_tables import COVERED, POWER, is_earlier, kind, percent, write_tables
 from numpy.typing import NDArray
 from races import races
 from scipy.special import ndtr, ndtri, stdtr
@@ -171,7 +171,7 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
     truth = np.array([drawn_from.truth[one] - drawn_from.truth[other] for one, other in pairs])
     differences, variances, projected, started = [], [], list[tuple[int, Pair, int]](), time.perf_counter()
     for _ in range(studies):
-        samples = samples_of(draw(scenario, drawn_from, random), scenario)
+        samples = _drawn(scenario, drawn_from, random)
         # Judged as if there were seeds enough, to see what is held back below six.
         judged = verdict(samples, "higher", fraction=True, seeds_required=2)
         judge(judged, drawn_from, pairs, truth, tally)
@@ -194,6 +194,14 @@ def check(scenario: Scenario, studies: int) -> dict[str, Any]:
         _judge_projections(projected, truth, np.mean(variances, axis=0), tally)
     seconds = round(time.perf_counter() - started, 2)
     return asdict(scenario) | {"studies": studies, "seconds": seconds} | tally.shares() | oracle.shares()
+
+
+def _drawn(scenario: Scenario, drawn_from: Population, random: np.random.Generator) -> list[Sample]:
+    """Draws a study of which every two arms share a seed; where trials are missing, one in thousands is not."""
+    while True:
+        samples = samples_of(draw(scenario, drawn_from, random), scenario)
+        if all(set(one.seeds) & set(other.seeds) for one, other in itertools.combinations(samples, 2)):
+            return samples
 
 
 def _judge_projections(
@@ -409,7 +417,7 @@ def main() -> None:
     for table, row in _verdicts(arguments.studies, arguments.kind):
         kept = [other for other in result.get(table, []) if kind(other) != kind(row)]
         result[table] = sorted([*kept, row], key=partial(_place, table))
-        result["worst"] = _worst(result["no_difference"])
+        result["worst"] = _worst([each for each in result["no_difference"] if not is_earlier(each)])
         # After each kind, for all of them take many minutes.
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\n{result['worst']}")

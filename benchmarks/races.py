@@ -25,7 +25,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from calibration_tables import kind, write_tables
+from calibration_tables import write_tables
 from simulated_studies import EQUAL, Scenario, draw, population
 
 from tuneoff.analysis.statistics import Looks, Pair, Sample, Verdict, equivalence, replay, verdict
@@ -164,13 +164,18 @@ def main() -> None:
     parser.add_argument("--kind", action="append", default=[], help="name of one kind of study alone")
     arguments = parser.parse_args()
     result = json.loads(arguments.out.read_text(encoding="utf-8"))
-    kinds = [kind(asdict(scenario)) for scenario in (*KINDS, *MARGINS)]
+    places = [_place(asdict(scenario)) for scenario in (*KINDS, *MARGINS)]
     for row in races(arguments.studies, arguments.kind):
-        kept = [other for other in result.get("races", []) if kind(other) != kind(row)]
-        result["races"] = sorted([*kept, row], key=lambda each: kinds.index(kind(each)))
+        kept = [other for other in result.get("races", []) if _place(other) != _place(row)]
+        result["races"] = sorted([*kept, row], key=lambda each: places.index(_place(each)))
         # After each kind, for all of them take many minutes.
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns what tells a row from others; its seeds are those that a race took."""
+    return row["name"], row["arms"], row["lead"], row["step"]
 
 
 if __name__ == "__main__":
