@@ -8,11 +8,13 @@ stood for itself.
 each arm's score that another sample would not have: the mean of the effects of single rows. Studies of equal arms with
 one sample for all seeds stand beside those with draws, judged with and without the error of what all seeds drew from.
 
-`search.per_seed` searches every final seed by itself. Methods are equal and equally tunable: each trial of a search
-tries one of some places, a place moves a score by the same for all arms, and a search takes the best by a noisy
-validation score. All searches of a study see the same validation rows, so that a part of the noise belongs to an arm's
-place and is the same at every seed. Studies with one search of an arm stand beside those with a search of half the
-trials for every seed.
+`search.per_seed` searches every final seed by itself, and all these searches share the steps of one. Methods are equal
+and equally tunable: each trial of a search tries one of some places, a place moves a score by the same for all arms,
+and a search takes the best by a noisy validation score. All searches of a study see the same validation rows, so that a
+part of the noise belongs to an arm's place and is the same at every seed. Short trials see what a place does after few
+steps, which is another thing: correlated with what it does after all of them, and the same for all arms. Studies with
+one search of an arm stand beside those with a search of as many whole trials for every seed, and those with short
+trials, which cost what one search does.
 
     python benchmarks/scope.py [--studies 300] [--part searches ...] [--out benchmarks/results/scope.json]
 
@@ -25,7 +27,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ from numpy.typing import NDArray
 from simulated_studies import QUADRATURE, Groups, Population, Scenario, Study, draw, population
 
 from tuneoff.analysis.statistics import verdict
+from tuneoff.config.search import SearchSpec
 
 Array = NDArray[np.float64]
 BASE = Scenario("", examples=600)
@@ -81,17 +83,19 @@ DRAWN = (
 )
 SEARCHED = (
     # Trials of a search, standard deviation of the score between places, noise of validation scores, the share of its
-    # variance that all seeds have in common, and more.
-    (8, 0.02, 0.01, 0.0, {}),
-    (8, 0.02, 0.01, 0.5, {}),
-    (8, 0.02, 0.02, 0.0, {}),
-    (8, 0.02, 0.02, 0.5, {}),
-    (8, 0.02, 0.02, 0.9, {}),
-    (8, 0.02, 0.02, 0.5, {"seeds": 20}),
-    (8, 0.02, 0.02, 0.9, {"seeds": 20}),
-    (8, 0.02, 0.02, 0.5, {"arms": 2}),
-    (8, 0.02, 0.02, 0.5, {"arms": 12}),
-    (4, 0.02, 0.02, 0.5, {}),
+    # variance that all seeds have in common, the correlation of places' effects in short and whole trials, and more.
+    (8, 0.02, 0.01, 0.0, 0.7, {}),
+    (8, 0.02, 0.01, 0.5, 0.7, {}),
+    (8, 0.02, 0.02, 0.0, 0.7, {}),
+    (8, 0.02, 0.02, 0.5, 0.7, {}),
+    (8, 0.02, 0.02, 0.9, 0.7, {}),
+    (8, 0.02, 0.02, 0.5, 0.3, {}),
+    (8, 0.02, 0.02, 0.5, 1.0, {}),
+    (8, 0.02, 0.02, 0.5, 0.7, {"seeds": 20}),
+    (8, 0.02, 0.02, 0.9, 0.7, {"seeds": 20}),
+    (8, 0.02, 0.02, 0.5, 0.7, {"arms": 2}),
+    (8, 0.02, 0.02, 0.5, 0.7, {"arms": 12}),
+    (4, 0.02, 0.02, 0.5, 0.7, {}),
 )
 PLACES = 16
 """Configurations that there are to try."""
@@ -125,8 +129,18 @@ def check_draws(rows: int, pool: int, spread: float, changes: dict[str, Any], st
     return asdict(scenario) | kind | {way: tally.shares() for way, tally in judged.items()}
 
 
+EFFECTS = np.array([NormalDist().inv_cdf((place + 0.5) / PLACES) for place in range(PLACES)])
+"""What places do to a score after all steps, in units of their standard deviation."""
+
+
 def search_effects(
-    trials: int, spread: float, noise: float, shared: float, size: tuple[int, int], random: np.random.Generator
+    trials: int,
+    spread: float,
+    noise: float,
+    shared: float,
+    seen: Array,
+    size: tuple[int, int],
+    random: np.random.Generator,
 ) -> Array:
     """Draws by how much the place that a search chooses moves a score.
 
@@ -135,34 +149,46 @@ def search_effects(
         spread: standard deviation of the places' effects.
         noise: of a validation score.
         shared: share of its variance that belongs to the place and is the same for all searches of a row.
+        seen: what each place does to the score of a search trial, like `EFFECTS`.
         size: shape of what is returned.
         random: draws.
     """
     places = random.integers(PLACES, size=(*size, trials))
-    effects = spread * np.array([NormalDist().inv_cdf((place + 0.5) / PLACES) for place in range(PLACES)])[places]
     of_place = random.standard_normal((size[0], PLACES))[np.arange(size[0])[:, None, None], places]
-    errors = np.sqrt(shared) * of_place + np.sqrt(1 - shared) * random.standard_normal(effects.shape)
-    best = (effects + noise * errors).argmax(axis=-1)
-    return np.asarray(np.take_along_axis(effects, best[..., None], axis=-1)[..., 0])
+    errors = np.sqrt(shared) * of_place + np.sqrt(1 - shared) * random.standard_normal(places.shape)
+    best = (spread * seen[places] + noise * errors).argmax(axis=-1)
+    return np.asarray(spread * EFFECTS[np.take_along_axis(places, best[..., None], axis=-1)[..., 0]])
+
+
+def short_effects(alike: float, random: np.random.Generator) -> Array:
+    """Draws what places do to the score of a short trial: with this correlation to what they do to a whole one."""
+    other = random.standard_normal(PLACES)
+    other -= other.mean() + EFFECTS * (other @ EFFECTS) / (EFFECTS @ EFFECTS)
+    return np.asarray(alike * EFFECTS + np.sqrt(1 - alike**2) * other * EFFECTS.std() / other.std())
 
 
 def check_searches(
-    trials: int, spread: float, noise: float, shared: float, changes: dict[str, Any], studies: int
+    trials: int, spread: float, noise: float, shared: float, alike: float, changes: dict[str, Any], studies: int
 ) -> dict[str, Any]:
-    """Judges studies of one search an arm, and of a search with half the trials for every seed."""
+    """Judges studies of one search an arm, and of a search for every seed, with whole trials and with short ones."""
     scenario = replace(BASE, **changes)
-    kind = [trials, *(int(value * 1000) for value in (spread, noise, shared)), scenario.arms, scenario.seeds]
+    kind = [trials, *(int(value * 1000) for value in (spread, noise, shared, alike)), scenario.arms, scenario.seeds]
     random = np.random.default_rng(kind)
-    ways = {"study": (trials, 1), "seed": (math.ceil(trials / 2), scenario.seeds)}
-    tallies = {way: Tally() for way in ways}
-    for way, (count, searches) in ways.items():
-        drawn_from = population(scenario, search_effects(count, spread, noise, shared, (QUADRATURE, 1), random).ravel())
+    count, short = SearchSpec(trials=trials, per_seed=True).seed_trials, short_effects(alike, random)
+    ways = {"study": (trials, 1, EFFECTS), "whole": (count, scenario.seeds, EFFECTS)}
+    ways["seed"] = (count, scenario.seeds, short)
+    judged: dict[str, Any] = {}
+    for way, (tried, searches, seen) in ways.items():
+        tally = Tally()
+        chosen = search_effects(tried, spread, noise, shared, seen, (QUADRATURE, 1), random).ravel()
+        drawn_from = population(scenario, chosen)
         for _ in range(studies):
-            found = search_effects(count, spread, noise, shared, (scenario.arms, searches), random)
+            found = search_effects(tried, spread, noise, shared, seen, (scenario.arms, searches), random)
             shifts = np.broadcast_to(found, (scenario.arms, scenario.seeds))
-            _judge(draw(scenario, drawn_from, random, shifts), scenario, drawn_from, tallies[way])
-    told = {"trials": trials, "spread": spread, "noise": noise, "shared_noise": shared, "studies": studies}
-    return asdict(scenario) | told | {way: tally.shares() for way, tally in tallies.items()}
+            _judge(draw(scenario, drawn_from, random, shifts), scenario, drawn_from, tally)
+        judged[way] = tally.shares() | {"shortfall": 100 * float(spread * EFFECTS.max() - chosen.mean())}
+    told = {"trials": trials, "spread": spread, "noise": noise, "shared_noise": shared, "alike": alike}
+    return asdict(scenario) | told | {"studies": studies} | judged
 
 
 def make_groups(scenario: Scenario, count: int, alike: float, uneven: bool, random: np.random.Generator) -> Groups:
@@ -215,8 +241,9 @@ def write_tables(result: dict[str, Any]) -> str:
 GROUPED_HEADS = ["metric", "arms", "seeds", "examples", "groups", "sizes", "in common"]
 DRAWN_HEADS = ["metric", "arms", "seeds", "weights of seeds", "rows of a trial", "rows at hand", "moves a score by"]
 SEARCHED_HEADS = ["metric", "arms", "seeds", "examples", "trials", "places differ by", "validation noise"]
-SEARCHED_HEADS += ["of it the same at every seed"]
-SEARCHED_WAYS = {"study": "one search", "seed": "one per seed"}
+SEARCHED_WAYS = {"study": "one search", "whole": "one per seed, whole trials", "seed": "one per seed, short trials"}
+SEARCHED_HEADS += ["of it the same at every seed", "short trials like whole ones"]
+SEARCHED_HEADS += [f"chosen below the best, {way}" for way in SEARCHED_WAYS.values()]
 GROUPED_WAYS = {"by_examples": "by examples", "by_groups": "by groups"}
 DRAWN_WAYS = {"fixed": "one sample", "naive": "draws, seeds alone", "drawn": "draws"}
 
@@ -236,6 +263,8 @@ def _searched_kind(row: dict[str, Any]) -> list[str]:
         f"{row['spread']:g}",
         f"{row['noise']:g}",
         f"{row['shared_noise']:.0%}",
+        f"{row['alike']:g}",
+        *(f"{row[way]['shortfall']:.1f}" for way in SEARCHED_WAYS),
     ]
 
 
@@ -299,7 +328,10 @@ PARTS = {
         f"Each trial of a search tries one of {PLACES} places; they differ by the standard deviation given, the same "
         "for all arms, and a search takes the best by validation, whose noise is given too. A share of its variance "
         "belongs to the place of an arm and is the same at every seed, as where all searches see the same validation "
-        "rows. One search of an arm, or one of half the trials for every seed.",
+        "rows. One search of an arm; one of four whole trials for every seed; and one of four trials that are so short "
+        "that those of six seeds take as many steps as one search. What places do to short and whole trials has the "
+        "correlation given, the same for all arms. Below the best: how far the chosen places lie below the best one on "
+        "average, in points.",
         SEARCHED_HEADS,
         _searched_kind,
         SEARCHED_WAYS,

@@ -16,9 +16,10 @@ from tuneoff.errors import StudyError
 from tuneoff.planning import loading
 from tuneoff.planning.plan import plan, search_studies
 from tuneoff.report import html
+from tuneoff.search.halving import check_rows
 from tuneoff.search.space import LEARNING_RATE
 
-SEARCH = {"trials": 5, "per_seed": True}
+SEARCH = {"trials": 5, "per_seed": True, "max_steps": 100}
 LEVELS = {"majority": Level(0.5, head=0, stored=0), "full": Level(0.9), "lora": Level(0.8)}
 
 
@@ -26,12 +27,45 @@ def study(seeds: int = 6, **search: Any) -> StudySpec:
     return small_study(*LEVELS, seeds=seeds, search={**SEARCH, **search})
 
 
-def test_every_seed_has_half_the_trials_under_a_seed_of_its_own() -> None:
+def test_every_seed_has_few_short_trials_under_a_seed_of_its_own() -> None:
     trials = outline(study(3))
     assert {trial.seed for trial in trials} == {1000, 1001, 1002}
-    assert len(trials) == 3 * 2 * 3, "three seeds, two arms that train, half of five trials, rounded up"
+    assert len(trials) == 3 * 2 * 4, "three seeds, two arms that train, four trials"
+    assert {trial.protocol.max_steps for trial in trials} == {20}, "of 5 × 100 steps, a sixth for a seed's four trials"
     assert all(trial.purpose == "search" for trial in trials)
     assert len({trial.id for trial in trials}) == 6, "no search shares a trial with another"
+
+
+@pytest.mark.parametrize(
+    ("search", "trials", "steps"),
+    [
+        ({"trials": 8}, 4, 33),
+        ({"trials": 8, "per_seed": 12}, 4, 16),
+        ({"trials": 8, "per_seed": 1, "max_steps": None}, 8, None),
+        ({"trials": 24, "max_steps": None}, 4, None),
+        ({"trials": 60}, 10, 100),
+        ({"trials": 2, "max_steps": 160}, 2, 26),
+    ],
+)
+def test_the_searches_of_the_seeds_that_share_one_take_no_more_steps_than_it(
+    search: dict[str, Any], trials: int, steps: int | None
+) -> None:
+    spec = study(6, **search)
+    assert spec.protocol.search is not None
+    (own, *_) = search_studies(spec).values()
+    assert own.protocol.search is not None
+    assert (own.protocol.search.trials, own.protocol.search.max_steps) == (trials, steps)
+    whole = search.get("max_steps", 100)
+    if steps is not None:
+        taken = spec.protocol.search.sharers * trials * steps
+        assert 0.95 * spec.protocol.search.trials * whole < taken <= spec.protocol.search.trials * whole
+
+
+def test_rows_that_give_fewer_steps_than_are_shared_are_refused() -> None:
+    check_rows(study().protocol, 1000)
+    with pytest.raises(StudyError, match=r"counts on 100 steps (.|\n)*set protocol\.search\.max_steps to 60"):
+        check_rows(study().protocol, 320)
+    check_rows(study(trials=24).protocol, 320)  # whole trials take what there is
 
 
 def test_one_more_seed_leaves_the_searches_of_the_others_as_they_are() -> None:
@@ -56,7 +90,11 @@ def test_final_trials_have_what_their_own_seed_chose() -> None:
     ("search", "said"),
     [
         ({"grow": True}, "grow and per_seed cannot be combined"),
-        ({"trials": 1}, "per_seed halves the trials of a search"),
+        ({"prune": "halving"}, "prune and per_seed cannot be combined"),
+        ({"trials": 1}, "give it two at least"),
+        ({"max_steps": None}, r"set protocol\.search\.max_steps"),
+        ({"max_steps": 40}, r"leave 8 to each of a seed's 4 trials(.|\n)*search\.trials to 6 or more"),
+        ({"per_seed": 1, "seed": 3}, "gives a search the seed 3"),
         ({"seed": 3}, "gives a search the seed 3, which is one of the study's"),
         ({"seed": 2**32 - 2}, "are over"),
     ],
@@ -93,7 +131,8 @@ def test_the_report_tells_every_seeds_choice_and_what_the_verdict_speaks_of(made
     assert [(arm.method, arm.seed) for arm in built.search.arms if arm.method == "lora"] == [
         ("lora", seed) for seed in range(6)
     ]
-    assert (built.search.per_seed, built.search.trials, built.search.equal) == (True, 3, True)
+    assert (built.search.per_seed, built.search.trials, built.search.equal) == (True, 4, True)
+    assert built.search.max_steps == 20
     lora = built.arm("lora")
     assert lora.learning_rate_from == "search"
     assert len(lora.searched_per_seed[LEARNING_RATE]) == 6
@@ -104,6 +143,7 @@ def test_the_report_tells_every_seeds_choice_and_what_the_verdict_speaks_of(made
     page = html.render(built, [])
     assert "lora seed 5" in page
     assert "search trials for each of its seeds before the final trials" in page
+    assert "The searches of 6 seeds take as many steps as one of 5 whole trials; short trials may favour" in page
     assert "(searched, by seed)" in page
 
 

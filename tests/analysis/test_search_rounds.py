@@ -16,8 +16,9 @@ from tuneoff.errors import ExecutorError, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener, Progress
 from tuneoff.planning.loading import narrow, override, parse
 from tuneoff.planning.plan import plan
-from tuneoff.records.record import Metric, Status, Timing, TrialRecord
+from tuneoff.records.record import CurvePoint, Metric, Status, Timing, TrialRecord
 from tuneoff.search.space import size
+from tuneoff.search.stopping import STARTUP, is_stopped
 from tuneoff.store import StudyStore
 from tuneoff.study.search_runner import SearchRunner
 from tuneoff.study.study import Study
@@ -65,17 +66,38 @@ class Pretender(Executor):
                 place.write_record(TrialRecord(spec=trial, status=Status.CANCELLED))
                 raise KeyboardInterrupt
             self.ran.append(trial.id)
-            record = TrialRecord(
-                spec=trial,
-                status=self.ending(trial),
-                cause="so it is",
-                steps=trial.protocol.max_steps or 0,
-                timing=Timing(train_seconds=2),
-            )
-            if record.status is Status.COMPLETED:
-                record = record.model_copy(update={"metrics": scores(trial)})
+            record = self.make_record(trial)
             place.write_record(record)
             listener(Progress("ended", trial, record=record))
+
+    def make_record(self, trial: TrialSpec) -> TrialRecord:
+        record = TrialRecord(
+            spec=trial,
+            status=self.ending(trial),
+            cause="so it is",
+            steps=trial.protocol.max_steps or 0,
+            timing=Timing(train_seconds=2),
+        )
+        if record.status is Status.COMPLETED:
+            record = record.model_copy(update={"metrics": scores(trial)})
+        return record
+
+
+class Validator(Pretender):
+    """Validates each trial four times on its way, evenly up to its score, and stops it where its rule says so."""
+
+    def make_record(self, trial: TrialSpec) -> TrialRecord:
+        record = super().make_record(trial)
+        curve: list[CurvePoint] = []
+        for part in (1, 2, 3, 4):
+            values = {metric.name: metric.value * part / 4 for metric in record.metrics}
+            point = CurvePoint(step=10 * part, epoch=part / 4, learning_rate=1, train_loss=1, validation=values)
+            curve.append(point)
+            if is_stopped(trial.stopping, curve):
+                break
+        reached = [metric.model_copy(update={"value": curve[-1].validation[metric.name]}) for metric in record.metrics]
+        steps = curve[-1].step
+        return record.model_copy(update={"curve": tuple(curve), "metrics": tuple(reached), "steps": steps})
 
 
 def scores(trial: TrialSpec) -> tuple[Metric, ...]:
@@ -553,3 +575,60 @@ def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(
     assert not (tmp_path / "long" / "study.json").exists()
     run(pruned, tmp_path / "short")
     assert {r.spec.label for r in Study.open(tmp_path / "short").records()} == {"lora", "full", "majority"}
+
+
+# --- stopped by curves
+
+
+@pytest.fixture
+def stopping_study(make_study: MakeStudy) -> StudySpec:
+    return make_study(
+        methods={"lora": {}, "full": {}},
+        protocol={
+            "search": {"trials": 10, "stop": "quartile", "sampler": "random"},
+            "epochs": 1,
+            "evaluations_per_epoch": 4,
+        },
+    )
+
+
+def test_a_trial_in_the_worst_quartile_of_its_own_arm_is_stopped_and_never_chosen(
+    stopping_study: StudySpec, tmp_path: Path
+) -> None:
+    found, ids = search(stopping_study, tmp_path, Validator())
+    assert len(set(ids)) == 20
+    for arm in found.arms.values():
+        assert all(record.spec.stopping is None for record in arm.records[:STARTUP])
+        assert all(record.spec.stopping is not None for record in arm.records[STARTUP:])
+        stopped = [outcome.stopped for outcome in arm.history]
+        assert [len(record.curve) < 4 for record in arm.records] == stopped
+        best = max(arm.records, key=lambda record: scores(record.spec)[0].value)
+        assert arm.best is not None
+        assert arm.records[arm.best].spec.id == best.spec.id, "these curves do not cross"
+    data = recorded(StudyStore.open(tmp_path))
+    assert data == found.as_data()
+    assert 0 < sum(outcome.stopped for arm in found.arms.values() for outcome in arm.history) < 12
+    assert [each["stopped"] for each in data["arms"]["lora"]["tried"]] == [
+        o.stopped for o in found.arms["lora"].history
+    ]
+
+
+def test_a_stopping_search_that_is_interrupted_goes_on_as_if_it_had_not(
+    stopping_study: StudySpec, tmp_path: Path
+) -> None:
+    whole, ids = search(stopping_study, tmp_path / "whole", Validator())
+    with pytest.raises(KeyboardInterrupt):
+        search(stopping_study, tmp_path / "part", Validator(stop=13))
+    rest, ran = search(stopping_study, tmp_path / "part", Validator())
+    assert ran == ids[13:]
+    assert rest.as_data() == whole.as_data()
+
+
+def test_rounds_that_may_be_stopped_come_one_by_one(stopping_study: StudySpec, tmp_path: Path) -> None:
+    found = SearchRunner(stopping_study, {}, StudyStore(tmp_path))
+    store, sizes = StudyStore(tmp_path), []
+    for trials in found.rounds(together=8):
+        StudyStore.create(tmp_path, stopping_study, trials)
+        Validator().run(store, trials, lambda _: None)
+        sizes.append(len(trials) // 2)
+    assert sizes == [STARTUP, 1, 1, 1, 1, 1, 1]

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from tuneoff.config import base, data, execution, protocol, spec
 from tuneoff.config.data import DataSpec, SourceSpec, TaskSpec
-from tuneoff.config.protocol import Protocol, SearchSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import StudySpec
 from tuneoff.suffixes import DATA_SUFFIXES
 

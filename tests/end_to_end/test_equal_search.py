@@ -209,13 +209,13 @@ def test_more_trials_go_on_where_the_search_ended(tiny: Tiny, copied: Path) -> N
 
 def test_every_seed_is_searched_by_itself_and_a_further_one_leaves_the_others(tiny: Tiny, tmp_path: Path) -> None:
     def asked(seeds: list[int]) -> dict[str, Any]:
-        raw = searching(tiny, {"majority": {}, "head": {}}, {"trials": 4, "per_seed": True})
+        raw = searching(tiny, {"majority": {}, "head": {}}, {"trials": 2, "per_seed": 1})
         return raw | {"protocol": {**raw["protocol"], "seeds": seeds, "splits": "per_seed"}}
 
     folder = tmp_path / "study"
     told = run(asked([0, 1]), folder)
     ended = [progress.trial for progress in told if progress.kind == "ended"]
-    assert [t.seed for t in ended if t.purpose == "search"] == [1000, 1000, 1001, 1001], "half of four trials each"
+    assert [t.seed for t in ended if t.purpose == "search"] == [1000, 1000, 1001, 1001], "two whole trials each"
     told = run(asked([0, 1, 2]), folder)
     assert kinds(told)["search skipped"] == 4
     assert kinds(told)["final skipped"] == 4
@@ -227,6 +227,29 @@ def test_every_seed_is_searched_by_itself_and_a_further_one_leaves_the_others(ti
     rows = {r.spec.seed: r.data.splits["train"].fingerprint for r in records if r.data is not None}
     assert len(set(rows.values())) == 3, "and each has a draw of its own"
     assert found(folder)["complete"]
+
+
+# --- settings of the protocol
+
+
+def test_a_setting_of_the_protocol_is_searched_for_every_arm_and_kept_by_its_trials(tiny: Tiny, tmp_path: Path) -> None:
+    raw = searching(tiny, {"majority": {}, "head": {}, "bitfit": {}}, {"trials": 3, "max_steps": None})
+    raw["protocol"] |= {"max_steps": None, "epochs": 1, "batch_size": {"search": [8, 16]}}
+    raw["protocol"] |= {"weight_decay": {"search": {"low": 0, "high": 1}}}
+    run(raw, tmp_path / "out")
+    records = search_records(tmp_path / "out")
+    assert [r.spec.protocol.batch_size for r in records[:2]] == [16, 16], "the default first"
+    assert {(r.spec.protocol.batch_size, r.steps) for r in records} == {(16, 3), (8, 6)}, "equal epochs"
+    assert {0 <= r.spec.protocol.weight_decay <= 1 for r in records} == {True}
+    study = Study.open(tmp_path / "out")
+    chosen = {r.spec.label: r.spec.protocol.searchable for r in study.records() if r.spec.learning_rate is not None}
+    for label, values in study.chosen.items():
+        assert {**chosen[label], **values} == {**chosen[label], "learning_rate": values["learning_rate"]}
+    assert kinds(run(raw, tmp_path / "out")) == {"search skipped": 6, "final skipped": 3}
+    assert found(tmp_path / "out")["complete"]
+    text = study.report(plots=False).read_text(encoding="utf-8")
+    assert "Batch sizes were searched at equal epochs" in text
+    assert "different order" not in text
 
 
 # --- pruned
@@ -290,7 +313,8 @@ def test_the_command_line_searches_counts_and_reports(
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     done = command("run", "study.yaml", "--search", "2", "--out", "out")
     assert done.code == 0, done.err
-    assert "search before the final trials: 2 trials of 1 arm, scored on validation data alone" in done.err
+    line = "search before the final trials: 2 trials of 1 arm, scored on validation data alone; first rates: of "
+    assert line in " ".join(done.err.split())
     assert "[1/4] search head, rate" in done.err
     assert "[4/4] head seed 0: completed" in done.err
     assert len(search_records(tmp_path / "out")) == 2

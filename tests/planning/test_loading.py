@@ -362,6 +362,46 @@ def test_a_search_that_cannot_be(study_path: Write, old: str, new: str, where: s
     assert message in found[where][1]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("weight_decay: {search: [0, 0.1]}", "weight_decay is to be searched, but the protocol has no search"),
+        ("search: 4, weight_decay: {search: [0, -1]}", "weight_decay cannot be -1"),
+        ("search: 4, clip_norm: {search: {low: 0, high: 1}}", "clip_norm cannot be 0"),
+        ("search: 4, batch_size: {search: [4, 8.5]}", "batch_size cannot be 8.5"),
+        ("search: 4, batch_size: {search: [4, 8]}, gradient_accumulation_steps: 8", "is more than 4, the least batch"),
+        ("search: 4, batch_size: {search: [4, 8]}, max_steps: 9", "max_steps counts steps"),
+        ("search: {max_steps: 9}, batch_size: {search: [4, 8]}", "max_steps counts steps"),
+        ("search: {max_steps: 99, prune: halving}, batch_size: {search: [4, 8]}", "max_steps counts steps"),
+        ("search: {prune: halving}, train_rows: 999, batch_size: {search: [4, 8]}", "search.prune counts steps"),
+        ("search: {per_seed: true}, train_rows: 999, batch_size: {search: [4, 8]}", "search.per_seed counts steps"),
+        ("search: [1], weight_decay: {search: [0, 1]}", "protocol.weight_decay"),
+        ("search: 4, dropout: {search: [0, 0.1]}", "protocol.dropout"),
+    ],
+)
+def test_a_setting_that_cannot_be_searched_is_refused(study_path: Write, protocol: str, said: str) -> None:
+    text = f"model: minilm\ntask: {{data: reuters-r8}}\nmethods: [lora, full]\nprotocol: {{{protocol}}}\n"
+    found = problems(study_path(text))
+    assert any(said in f"{where}: {message}" for where, (_, message) in found.items()), found
+
+
+def test_a_wrong_range_of_a_setting_is_told_where_it_stands(study_path: Write) -> None:
+    text = "model: minilm\ntask: {data: reuters-r8}\nmethods: [lora]\nprotocol:\n  search: 4\n"
+    found = problems(study_path(text + "  clip_norm:\n    search: {low: 2, hgh: 1}\n"))
+    assert found["protocol.clip_norm.search.hgh"][0] == 7
+    assert "did you mean 'high'?" in found["protocol.clip_norm.search.hgh"][1]
+
+
+def test_a_setting_is_searched_for_all_arms_or_named_as_an_option_not_both(study_path: Write) -> None:
+    text = "model: minilm\ntask: {data: reuters-r8}\nmethods: [lora, full]\n"
+    searched = text + "protocol: {search: 4, learning_rate: 1e-3, weight_decay: {search: [0, 0.01, 0.1]}}\n"
+    study = load(study_path(searched))
+    assert study.protocol.search is not None
+    assert study.protocol.search.space["weight_decay"].choices == (0, 0.01, 0.1)
+    assert study.protocol.weight_decay == 0.01, "what is tried first"
+    assert parse(study.model_dump(mode="json")) == study
+
+
 def test_candidates_without_a_search_are_told_once(study_path: Write) -> None:
     text = GOOD.replace("{r: 4}", "{r: {search: [4, 8]}, alpha: {search: [4, 8]}}")
     (message,) = problems(study_path(text)).values()
@@ -387,7 +427,7 @@ def test_a_search_is_set_from_outside(study_path: Write) -> None:
         load(path, ["protocol.search.seed=7"], seeds=8)
 
 
-@pytest.mark.parametrize("search", ["{trials: 2, per_seed: true}", "{trials: 2, seed: 10}"])
+@pytest.mark.parametrize("search", ["{trials: 2, per_seed: 1}", "{trials: 2, seed: 10}"])
 def test_a_race_and_a_search_that_do_not_go_together_are_refused_however_they_are_asked_for(
     study_path: Write, search: str
 ) -> None:

@@ -247,3 +247,18 @@ def test_how_many_search_trials_is_no_other_question_but_the_search_is(make_stud
     assert "protocol.search.seed: 1000 there, 7 here" in difference(
         four, make_study(protocol={"search": {"trials": 4, "seed": 7}})
     )
+
+
+def test_a_searched_setting_is_a_trials_own_and_part_of_its_id(make_study: MakeStudy) -> None:
+    study = make_study(methods=["lora", "majority"], protocol={"search": 4, "weight_decay": {"search": [0, 0.01]}})
+    fixed = make_study(methods=["lora", "majority"], protocol={"search": 4})
+    assert ids(study) == ids(fixed), "what is tried first is the default"
+    assert question(study) != question(fixed)
+    chosen = {"lora": {"learning_rate": 1e-3, "weight_decay": 0.0}}
+    lora, majority = plan(study, chosen=chosen)[:2]
+    assert (lora.protocol.weight_decay, majority.protocol.weight_decay) == (0, 0.01)
+    written = make_study(methods={"lora": {"learning_rate": 1e-3}}, protocol={"weight_decay": 0})
+    assert lora.id == plan(written)[0].id, "as where the configuration is written down"
+    tried = [search_trial(study, "lora", {"learning_rate": 1e-3, "weight_decay": decay}) for decay in (0, 0.01)]
+    assert tried[0].id != tried[1].id
+    assert tried[0].protocol.weight_decay == 0

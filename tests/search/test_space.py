@@ -76,6 +76,23 @@ def test_one_rate_for_all_leaves_the_options(make_study: MakeStudy) -> None:
     assert {label: [d.name for d in space] for label, space in found.items()} == {"lora": ["r"]}
 
 
+def test_settings_of_the_protocol_are_searched_alike_for_every_arm(make_study: MakeStudy) -> None:
+    found = of(
+        make_study,
+        {"lora": {}, "full": {}, "majority": {}},
+        weight_decay={"search": [0.1, 0, 0.01]},
+        clip_norm={"search": {"low": 1, "high": 4}},
+        batch_size={"search": [8, 32, 64]},
+    )
+    assert found.keys() == {"lora", "full"}
+    decay, clip, batch = found["lora"][1:]
+    assert found["full"][1:] == (decay, clip, batch)
+    assert (decay.choices, decay.first) == ((0, 0.01, 0.1), 0.01)
+    assert (clip.first, clip.whole) == (1.0, False), "a norm is no whole number, though its ends are"
+    assert (batch.choices, batch.first) == ((8, 32, 64), 32), "16 is none of them: the middle"
+    assert at_edge((batch,), {"batch_size": 64}) == {"batch_size": 1}
+
+
 # --- what is best
 
 

@@ -10,8 +10,10 @@ import torch
 
 from trial_helpers import news, write_csv
 from tuneoff import registry
+from tuneoff.config.spec import Stopping
 from tuneoff.errors import DataError, Diverged, ExecutorError, RecordExists, StoreError, UnsupportedModel
 from tuneoff.interfaces import Example
+from tuneoff.planning.plan import trial_id
 from tuneoff.records.record import RoleCounts, Status, TrialRecord
 from tuneoff.store import TrialStore
 from tuneoff.tasks.generation import Generation
@@ -505,3 +507,26 @@ def test_predictions_and_the_record_tell_groups(make_place: MakePlace, tmp_path:
         groups = [prediction.group for prediction in kept]
         assert sorted(set(groups), key=groups.index) == list(range(record.data.groups["test"]))
         assert sum(record.data.groups.values()) == 15
+
+
+def test_a_trial_that_its_search_stops_ends_at_that_validation_and_keeps_its_score(
+    make_place: MakePlace, tmp_path: Path
+) -> None:
+    planned = make_place("head", protocol={"epochs": 2, "evaluations_per_epoch": 2}).spec()
+    records = []
+    for bounds in ((0.0, 2.0, 0.0), (0.0, 0.0, 0.0)):
+        rule = Stopping(metric="accuracy", direction="higher", bounds=bounds)
+        spec = planned.model_copy(update={"stopping": rule, "purpose": "search"})
+        spec = spec.model_copy(update={"id": trial_id(spec)})
+        place = TrialStore(tmp_path / spec.id)
+        place.write_spec(spec)
+        records.append(finish(place))
+    stopped, whole = records
+    assert stopped.status is Status.COMPLETED
+    assert [point.step for point in stopped.curve] == [point.step for point in whole.curve[:2]]
+    assert stopped.steps == stopped.curve[-1].step < whole.steps
+    assert stopped.metric("accuracy", "validation") == max(p.validation["accuracy"] for p in stopped.curve)
+    assert stopped.curve == tuple(
+        ours.model_copy(update={"train_seconds": theirs.train_seconds})
+        for ours, theirs in zip(whole.curve, stopped.curve, strict=False)
+    )

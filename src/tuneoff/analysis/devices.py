@@ -48,7 +48,8 @@ def compare_devices(results: Results) -> tuple[DeviceComparison, ...]:
 def _configuration(arm: Arm) -> str:
     """Returns an arm's configuration as text, without its devices: equal for arms that differ in devices alone."""
     trial = arm.trials[0]
-    return json.dumps([trial.method, trial.learning_rate, trial.options], sort_keys=True)
+    settings = [trial.method, trial.learning_rate, trial.options, trial.protocol.searchable]
+    return json.dumps(settings, sort_keys=True)
 
 
 def _one_device_arm(arm: Arm, results: Results) -> Arm | None:

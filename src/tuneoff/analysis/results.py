@@ -188,7 +188,7 @@ def gather(
     """
     searched = store.study().protocol.search
     # Where every seed is searched by itself, an arm has a configuration for each.
-    per_seed = searched is not None and searched.per_seed
+    per_seed = searched is not None and bool(searched.per_seed)
     asked_positions = {_position(trial) for trial in asked.trials} if asked is not None else None
     others: list[TrialSpec] = []
     groups: dict[tuple[str, str], dict[int, TrialSpec]] = {}
@@ -315,7 +315,8 @@ def _arm(
 
 def _settings(spec: TrialSpec) -> dict[str, object]:
     devices = {**({"devices": spec.devices} if spec.devices > 1 else {}), **({"shard": True} if spec.shard else {})}
-    return {"method": spec.method, "learning_rate": spec.learning_rate, **spec.options, **devices}
+    rate = {"learning_rate": spec.learning_rate}
+    return {"method": spec.method, **rate, **spec.options, **spec.protocol.searchable, **devices}
 
 
 def _position(spec: TrialSpec) -> tuple[str, str, int]:

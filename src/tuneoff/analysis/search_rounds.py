@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.protocol import SearchSpec
+from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import StudySpec, Suggestion, TrialSpec
 from tuneoff.errors import CorruptRecord
 from tuneoff.planning.plan import Searched, plan, search_protocol, search_studies, search_trial
@@ -34,6 +34,7 @@ from tuneoff.search.space import (
     size,
     spaces,
 )
+from tuneoff.search.stopping import STARTUP, bounds, is_stopped
 from tuneoff.store import StudyStore
 
 SEARCH_VERSION = 2
@@ -198,6 +199,7 @@ class Search:
                 "trial": record.spec.id,
                 "values": outcome.values,
                 "rung": outcome.rung,
+                "stopped": outcome.stopped,
                 "steps": record.steps if record.status is Status.COMPLETED else None,
                 "status": record.status.value,
                 "score": None if outcome.score is None else self.sign * outcome.score,
@@ -275,9 +277,12 @@ class Search:
 
     def _independent_rounds(self, rung: int) -> int:
         """Counts the rounds to come of which no suggestion depends on another's outcome."""
+        tried = max(len(arm.history) for arm in self.arms.values())
+        # A trial that may be stopped hangs on all before it.
+        free = STARTUP - tried if self.spec.stop != "none" else self.spec.trials
         if rung or self.spec.sampler == "random":
-            return self.spec.trials
-        return max(1, SPREAD - max(len(arm.history) for arm in self.arms.values()))
+            return max(1, free)
+        return max(1, min(free, SPREAD - tried))
 
     def _choose(
         self, rung: int, promotions: Mapping[str, Iterator[Values]], stopped: set[str]
@@ -317,8 +322,12 @@ class Search:
 
     def _trial(self, label: str, values: Values, steps: int | None) -> TrialSpec | None:
         """Returns the trial that tries these values; None where it is not known."""
-        trial = search_trial(self.study, label, values, self.fingerprints, steps)
-        suggestion = Suggestion(rules=rules(self.spec.sampler), space=_space_data(self.arms[label].space))
+        arm, stopping = self.arms[label], None
+        if self.spec.stop != "none":
+            curves = [record.curve for record in arm.records if record.status is Status.COMPLETED]
+            stopping = bounds(curves, self.metric, "higher" if self.sign > 0 else "lower")
+        trial = search_trial(self.study, label, values, self.fingerprints, steps, stopping)
+        suggestion = Suggestion(rules=rules(self.spec.sampler), space=_space_data(arm.space))
         return trial.model_copy(update={"suggestion": suggestion})
 
     def _suggestion(self, label: str) -> Values | None:
@@ -331,7 +340,8 @@ class Search:
     def _outcome(self, values: Values, record: TrialRecord, rung: int) -> Outcome:
         score = record.metric(self.metric, "validation") if record.status is Status.COMPLETED else None
         loss = record.metric("loss", "validation")
-        return Outcome(values, None if score is None else self.sign * score, loss, rung)
+        stopped = is_stopped(record.spec.stopping, record.curve)
+        return Outcome(values, None if score is None else self.sign * score, loss, rung, stopped)
 
 
 class _Recorded(Search):
@@ -346,6 +356,10 @@ class _Recorded(Search):
         if fingerprints is None and specs:
             self.fingerprints = specs[-1].fingerprints or {}
         self._specs = [spec for spec in specs if (spec.fingerprints or {}) == self.fingerprints]
+        if not self._pruned:
+            # With more trials the searches of seeds share more steps; those of before are no part of them.
+            steps = search_protocol(self.study).max_steps
+            self._specs = [spec for spec in self._specs if spec.protocol.max_steps == steps]
 
     def _over_by_other_rules(self) -> Search | None:
         return None
@@ -374,7 +388,7 @@ class _Recorded(Search):
         return specs if steps is None else [spec for spec in specs if spec.protocol.max_steps == steps]
 
     def _values(self, spec: TrialSpec) -> Values:
-        settings = {**spec.options, LEARNING_RATE: spec.learning_rate}
+        settings = {**spec.options, **spec.protocol.searchable, LEARNING_RATE: spec.learning_rate}
         return {dimension.name: settings[dimension.name] for dimension in self.arms[spec.label].space}
 
 

@@ -13,7 +13,9 @@ from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.search_rounds import arm_data, whole_seconds, whole_sum
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.config.base import Frozen
-from tuneoff.config.protocol import Prune, Sampler, SearchSpec
+from tuneoff.config.search import Prune, Sampler, SearchSpec, Stop
+from tuneoff.planning.plan import search_studies
+from tuneoff.search.rates import describe_first_rates
 from tuneoff.search.sampling import SPREAD
 from tuneoff.search.space import LEARNING_RATE
 
@@ -54,6 +56,9 @@ class SearchTrial(Frozen):
     trial: str = Field(description="its id")
     values: dict[str, Any] = Field(description="option or `learning_rate` -> what was tried")
     rung: int = Field(description="its share of the steps, from 0; always 0 without pruning")
+    stopped: bool = Field(
+        False, description="whether it was stopped on the way (`search.stop`); its score is that of then"
+    )
     steps: int | None = Field(description="steps trained; null where it did not complete")
     status: str = Field(description="what became of it")
     score: float | None = Field(description="the validation metric; null where it did not complete")
@@ -116,6 +121,7 @@ class SearchSummary(Frozen):
     sampler: Sampler = Field(description="likewise")
     grow: bool = Field(description="likewise: whether ranges may grow")
     prune: Prune = Field(description="likewise")
+    stop: Stop = Field(description="likewise: the rule by which trials are stopped on the way")
     rungs: tuple[SearchRung, ...] = Field(description="as in `search.json`; empty without pruning")
     train_rows: int | None = Field(
         description="training rows that a search trial gets, the protocol's own filled in; null: no limit"
@@ -140,6 +146,7 @@ class SearchSummary(Frozen):
     final_total_seconds: float | None = Field(description="the same of whole trials, null likewise")
     money: float | None = Field(None, description="the cost at the study's `prices`")
     money_reason: str = Field("", description="why that is null: without prices, or where an arm's is; else empty")
+    first_rates: str = Field("", description="by what the rates were chosen that were tried first; empty without any")
     arms: tuple[SearchedArm, ...] = Field(
         description="one object per searched arm, in the study's order; with `per_seed` one of each of its seeds"
     )
@@ -153,9 +160,11 @@ _WHOLE_SUMS = ("total_seconds", "final_total_seconds", "money")
 def summarise_search(results: Results) -> SearchSummary | None:
     """Summarises what `search.json` holds, with the final trials' cost and each arm's sensitivity; None without a
     search."""
-    search, settings = results.search, results.study.protocol.search
-    if search is None or settings is None:
+    search, asked = results.search, results.study.protocol.search
+    if search is None or asked is None:
         return None
+    settings = next(iter(search_studies(results.study).values())).protocol.search
+    assert settings is not None
     sign = 1.0 if search["metric"]["direction"] == "higher" else -1.0
     found = {arm.label: arm_data(search, arm.label) for arm in results.arms}
     arms = [_arm(arm, seed, data, sign, settings) for arm in results.arms for seed, data in found[arm.label].items()]
@@ -163,8 +172,9 @@ def summarise_search(results: Results) -> SearchSummary | None:
     name = search["metric"]["name"]
     units_of = [m.unit for r in results.completed for m in r.metrics if (m.name, m.split) == (name, "validation")]
     return SearchSummary(
-        **settings.model_dump(include={"seed", "sampler", "grow", "prune", "per_seed"}),
-        trials=(settings.of_seed(0) if settings.per_seed else settings).trials,
+        **asked.model_dump(include={"seed", "sampler", "grow", "prune", "stop"}),
+        per_seed=bool(asked.per_seed),
+        trials=settings.trials,
         rungs=tuple(SearchRung(**rung) for rung in search["rungs"]),
         **{
             key: getattr(protocol, key) if getattr(settings, key) is None else getattr(settings, key)
@@ -178,13 +188,23 @@ def summarise_search(results: Results) -> SearchSummary | None:
         **{key: sum(getattr(arm, key) for arm in arms) for key in _SUMS},
         **{key: whole_sum([getattr(arm, key) for arm in arms]) for key in _WHOLE_SUMS},
         money_reason="; ".join(dict.fromkeys(arm.money_reason for arm in arms if arm.money is None)),
+        first_rates=_first_rates(results, arms),
         arms=tuple(arms),
         not_searched=tuple(arm.label for arm in results.arms if arm.trains and not found[arm.label]),
     )
 
 
+def _first_rates(results: Results, arms: Sequence[SearchedArm]) -> str:
+    firsts = {
+        arm.method: arm.tried[0].values[LEARNING_RATE]
+        for arm in arms
+        if arm.tried and LEARNING_RATE in arm.space and arm.method in results.study.methods
+    }
+    return describe_first_rates(results.study, firsts) if firsts else ""
+
+
 def _arm(arm: Arm, seed: int | None, result: dict[str, Any], sign: float, settings: SearchSpec) -> SearchedArm:
-    """Summarises the search of an arm, for one final seed or for all."""
+    """Summarises the search of an arm, for one final seed or for all; `settings` are those of one search."""
     records = [record for record in arm.records if seed in (None, record.spec.seed)]
     tried = tuple(SearchTrial(**trial) for trial in result["tried"])
     space: Space = {
@@ -195,7 +215,7 @@ def _arm(arm: Arm, seed: int | None, result: dict[str, Any], sign: float, settin
     # Only scores after equally many steps can be held against one another.
     first = [trial for trial in tried if not trial.rung]
     reference = best if len(first) == len(tried) else _best(first, sign)
-    spread = spread_count(settings.trials if seed is None else settings.of_seed(seed).trials, settings.sampler)
+    spread = spread_count(settings.trials, settings.sampler)
     drop, reason = _median_drop(first[:spread], reference, sign)
     seconds = whole_sum([trial.total_seconds for trial in tried])
     money, money_reason = _money(arm, tried, seconds)

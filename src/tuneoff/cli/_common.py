@@ -435,15 +435,26 @@ def echo(text: str, *, err: bool = False, nl: bool = True, style: str | None = N
 
 def search_line(study: Study) -> str:
     """Describes a study's search in one line; empty where there is no search."""
+    from tuneoff.search.rates import describe_first_rates
+    from tuneoff.search.space import LEARNING_RATE, first, spaces
+
     planned = study.plan_search()
     if not planned:
         return ""
     arms = count(len({trial.label for trial in planned}), "arm")
     protocol = study.spec.protocol
-    is_per_seed = protocol.search is not None and protocol.search.per_seed
+    is_per_seed = protocol.search is not None and bool(protocol.search.per_seed)
     per_seed = f", for each of {count(len(protocol.seeds), 'seed')} by itself" if is_per_seed else ""
     trials = count(len(planned), "trial")
-    return f"search before the final trials: {trials} of {arms}{per_seed}, scored on validation data alone"
+    settings = protocol.search.space if protocol.search is not None else {}
+    also = f", of {', '.join(name.replace('_', ' ') for name in settings)} too" if settings else ""
+    line = f"search before the final trials: {trials} of {arms}{per_seed}{also}, scored on validation data alone"
+    firsts = {
+        label: first(space)[LEARNING_RATE]
+        for label, space in spaces(study.spec).items()
+        if LEARNING_RATE in first(space)
+    }
+    return f"{line}; {describe_first_rates(study.spec, firsts)}" if firsts else line
 
 
 def seeds_text(protocol: Protocol) -> str:

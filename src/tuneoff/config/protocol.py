@@ -1,21 +1,19 @@
-"""The protocol that all arms share: seeds, splits, training, and the search of rates and options."""
+"""The protocol that all arms share: seeds, splits, training, and its search (`search.py`)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tuneoff.config.base import MAX_SEED, MAX_SEEDS, Frozen, Seed
+from tuneoff.config.search import SearchedSetting, SearchSpec
 
 Precision = Literal["auto", "fp32", "fp32-medium", "bf16"]
 Attention = Literal["auto", "eager", "sdpa"]
 Batching = Literal["length", "random"]
 Schedule = Literal["linear", "cosine", "constant"]
-Sampler = Literal["gp", "tpe", "random"]
-Prune = Literal["none", "halving"]
 Splits = Literal["fixed", "per_seed"]
 
 
@@ -47,100 +45,6 @@ class RaceSpec(Frozen):
                 f"a race needs room: max {self.max} is not above min {self.min}; for a fixed number of seeds write it "
                 f"alone, e.g. seeds: {max(self.max, 1)}"
             )
-        return self
-
-
-class SearchSpec(Frozen):
-    """An equal search: for every arm that trains the same number of trials, on the same share of data and steps,
-    scored on validation alone. In a study file either these keys or the number of trials.
-    """
-
-    trials: int = Field(8, ge=1, le=10_000, description="search trials of every arm that trains")
-    seed: Seed = Field(1000, description="seed of the search and its trials; never one of the protocol's seeds")
-    train_rows: int | None = Field(None, ge=1, description="training rows of a search trial; unset: the protocol's")
-    epochs: int | None = Field(None, ge=1, description="epochs of a search trial; unset: the protocol's")
-    max_steps: int | None = Field(None, ge=1, description="steps of a search trial; unset: the protocol's")
-    sampler: Sampler = Field(
-        "gp",
-        description="what suggests: gp (a Gaussian process) and tpe (Optuna's) learn from the scores so far, random "
-        "does not",
-    )
-    grow: bool = Field(
-        False, description="widen the ranges whose best rate lies at an edge, once, with more trials for all arms"
-    )
-    per_seed: bool = Field(
-        False,
-        description="a search of its own for every final seed, each with half the trials and seed `seed` + the final "
-        "one, so that a verdict is of methods with their searches, not of what one search found",
-    )
-    prune: Prune = Field(
-        "none", description="halving: few steps for all trials of an arm, twice as many for the better half, and so on"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return {"trials": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SearchSpec:
-        if self.grow and self.prune != "none":
-            raise ValueError(
-                f"grow and prune: {self.prune} cannot be combined: too few trials of a pruned search get the whole "
-                "share of steps to say that a best rate lies at an edge. Choose one of the two"
-            )
-        if self.per_seed and (self.grow or self.trials < 2):
-            raise ValueError(
-                "grow and per_seed cannot be combined: half of the trials are too few to say that a best rate lies at "
-                "an edge. Choose one of the two"
-                if self.grow
-                else "per_seed halves the trials of a search: give it two at least"
-            )
-        return self
-
-    def of_seed(self, seed: int) -> SearchSpec:
-        """Returns the search of one final seed, where every one has its own: half the trials, under its own seed."""
-        return self.model_copy(
-            update={"per_seed": False, "trials": math.ceil(self.trials / 2), "seed": self.seed + seed}
-        )
-
-
-class Candidates(Frozen):
-    """The values of one option that a search may choose: a list, or a range with both ends included.
-
-    In a study file `{search: [4, 8, 16]}` or `{search: {low: 4, high: 64, log: true}}` in the place of a value. A
-    range between whole numbers gives whole numbers.
-    """
-
-    choices: tuple[Any, ...] | None = Field(None, description="values to choose from")
-    low: int | float | None = None
-    high: int | float | None = None
-    log: bool = Field(False, description="whether a range is searched on a logarithmic scale; rates always are")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return {"choices": value}
-        if not isinstance(value, Mapping):
-            raise ValueError("expected a list of values or a range with low and high")
-        if any(isinstance(value.get(end), bool) for end in ("low", "high")):
-            raise ValueError("the ends of a range are numbers, not true or false")
-        return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Candidates:
-        if self.choices is not None:
-            if self.low is not None or self.high is not None or self.log:
-                raise ValueError("a list of values has no low, high or log")
-            if len({repr(choice) for choice in self.choices}) < max(2, len(self.choices)):
-                raise ValueError("a search needs two or more values, no two alike")
-        elif self.low is None or self.high is None:
-            raise ValueError("a range needs low and high")
-        elif not self.low < self.high:
-            raise ValueError(f"low {self.low} is not below high {self.high}")
-        elif self.log and self.low <= 0:
-            raise ValueError("a range on a logarithmic scale begins above 0")
         return self
 
 
@@ -215,9 +119,42 @@ class Protocol(Frozen):
         None, description="equal search of every arm's learning rate and options; null: none"
     )
 
+    @property
+    def searchable(self) -> dict[str, Any]:
+        """Returns the settings that a search may choose, with their values."""
+        return {name: getattr(self, name) for name in get_args(SearchedSetting)}
+
     def shares(self, split: str) -> bool:
         """Returns whether all seeds have the same rows of a split, as they always have of test."""
         return self.splits == "fixed" or split == "test"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_candidates(cls, value: Any) -> Any:
+        """Moves settings written as `{search: …}` into `search.space`; they keep their defaults as what is tried
+        first."""
+        if not isinstance(value, Mapping):
+            return value
+        candidates = {
+            key: value[key]["search"]
+            for key in get_args(SearchedSetting)
+            if isinstance(value.get(key), Mapping) and set(value[key]) == {"search"}
+        }
+        if not candidates:
+            return value
+        search = value.get("search")
+        if search is None:
+            raise ValueError(
+                f"{next(iter(candidates))} is to be searched, but the protocol has no search: set "
+                "protocol.search.trials, e.g. to 8"
+            )
+        if isinstance(search, int) and not isinstance(search, bool):
+            search = {"trials": search}
+        space = search.get("space", {}) if isinstance(search, Mapping) else None
+        if not isinstance(space, Mapping):
+            return value  # wrong by itself, as is said then
+        rest = {key: item for key, item in value.items() if key not in candidates}
+        return {**rest, "search": {**search, "space": {**space, **candidates}}}
 
     @model_validator(mode="before")
     @classmethod
@@ -285,3 +222,43 @@ class Protocol(Frozen):
                 raise ValueError(
                     f"search.{key} {search_value} is more than {key} {protocol_value}, what a final trial gets"
                 )
+        for name, candidates in search.space.items():
+            for value in candidates.ends().values():
+                _check_setting(name, value)
+        if search.stop != "none" and (search.epochs or self.epochs) * self.evaluations_per_epoch < 2:
+            raise ValueError(
+                "search.stop needs a validation on the way to stop a trial at: set evaluations_per_epoch, e.g. to 4"
+            )
+        if "batch_size" in search.space:
+            self._check_searched_batches(search)
+
+    def _check_searched_batches(self, search: SearchSpec) -> None:
+        """Checks that all batch sizes see the same rows equally often."""
+        reasons = {
+            "max_steps": self.max_steps is not None or search.max_steps is not None,
+            "search.prune": search.prune != "none",
+            "search.per_seed": bool(search.per_seed) and search.trials < search.seed_trials * search.sharers,
+        }
+        if wrong := [key for key, is_set in reasons.items() if is_set]:
+            raise ValueError(
+                f"batch_size is to be searched, and {wrong[0]} counts steps: of another batch size they would be other "
+                "numbers of examples. Every batch size gets the same epochs; limit these, or train_rows, instead"
+            )
+        least = min(value for value in search.space["batch_size"].ends().values())
+        if self.gradient_accumulation_steps > least:
+            raise ValueError(
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps} is more than {least}, the least batch "
+                "size that is searched"
+            )
+
+
+def _check_setting(name: str, value: Any) -> None:
+    """Checks that a protocol can have a value that is to be tried.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    try:
+        Protocol.model_validate({name: value})
+    except ValidationError as error:
+        raise ValueError(f"{name} cannot be {value!r}: {error.errors()[0]['msg']}") from None

@@ -15,7 +15,8 @@ from tuneoff.config.base import MAX_LABEL, Frozen, Label, own_keys_to_options
 from tuneoff.config.data import ModelSpec, TaskSpec
 from tuneoff.config.deployability import Form, read_forms
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
-from tuneoff.config.protocol import Candidates, Protocol
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.search import Candidates
 
 SPEC_VERSION = 1
 Purpose = Literal["final", "search"]
@@ -197,6 +198,16 @@ class Suggestion(Frozen):
     )
 
 
+class Stopping(Frozen):
+    """When a search trial is stopped, by what the earlier ones of its arm had reached."""
+
+    metric: str = Field(description="the validation metric that the search goes by")
+    direction: Literal["higher", "lower"] = Field(description="which of its values are better")
+    bounds: tuple[float, ...] = Field(
+        description="of each validation on the way: where the best score so far is worse, the trial is stopped"
+    )
+
+
 class TrialSpec(Frozen):
     """One method × one configuration × one seed, complete: defaults filled in, nothing left to guess."""
 
@@ -242,6 +253,10 @@ class TrialSpec(Frozen):
     )
     suggestion: Suggestion | None = Field(
         None, description="of a search trial: what suggested it and from which space; no part of the id"
+    )
+    stopping: Stopping | None = Field(
+        None,
+        description="of a search trial under `search.stop`: when it is stopped; part of the id. Null: never",
     )
     contents: dict[str, str] = Field(
         default_factory=dict,

@@ -64,7 +64,7 @@ class Companions:
     def most(self, trial: TrialSpec, on_gpu: bool) -> int:
         """Returns how many trials, itself included, are trained together with one at most."""
         most = most_together(trial.execution, on_gpu)
-        if most == 1 or trial.learning_rate is None or trial.devices > 1 or trial.halved_batches:
+        if most == 1 or trial.learning_rate is None or trial.devices > 1 or trial.halved_batches or trial.stopping:
             return 1
         return 1 if self._kind(trial) in self.apart else most
 

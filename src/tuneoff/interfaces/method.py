@@ -54,9 +54,12 @@ class LearningRate:
 
     Attributes:
         center: the default, in the middle of the range on a logarithmic scale.
+        over_full: how many times full fine-tuning's rate it is in the fits that were published (`search/rates.py`);
+            None where none was.
     """
 
     center: float
+    over_full: float | None = None
 
     @property
     def low(self) -> float:

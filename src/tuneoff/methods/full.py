@@ -28,7 +28,7 @@ class Full(Method[MethodOptions]):
     )
     mergeable = True
     shardable = True
-    learning_rate = LearningRate(5e-5)
+    learning_rate = LearningRate(5e-5, over_full=1)
     prior = Prior(1.0, 1.0, "by definition: it is the yardstick")
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

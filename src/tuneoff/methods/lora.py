@@ -156,7 +156,7 @@ class Lora(PeftMethod[LoraOptions]):
         ),
     )
     mergeable = True
-    learning_rate = LearningRate(2e-3)
+    learning_rate = LearningRate(2e-3, over_full=10)
     prior = Prior(
         0.7,
         1.03,

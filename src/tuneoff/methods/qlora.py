@@ -68,7 +68,7 @@ class Qlora(PeftMethod[QloraOptions]):
         ),
     )
     mergeable = True
-    learning_rate = LearningRate(2e-3)
+    learning_rate = LearningRate(2e-3, over_full=10)
     prior = Prior(
         0.7,
         1.03,

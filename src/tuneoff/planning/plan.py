@@ -15,9 +15,10 @@ from tuneoff import registry
 from tuneoff.checksums import content_hash
 from tuneoff.config.data import TaskSpec
 from tuneoff.config.protocol import Protocol
-from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Purpose, StudySpec, TrialSpec
+from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Purpose, Stopping, StudySpec, TrialSpec
 from tuneoff.errors import Problem, StudyError, shortened
 from tuneoff.search import space as search
+from tuneoff.search.halving import shared_steps
 from tuneoff.search.space import Values
 
 Searched: TypeAlias = Any
@@ -26,7 +27,7 @@ because a mapping of labels is none of labels and pairs to a type checker."""
 
 # Keys that were added later, with what was done before: at these values they are no part of ids and folder names.
 _PROTOCOL_BEFORE = {"gradient_checkpointing": False, "batching": "random", "frozen_dropout": True, "splits": "fixed"}
-_SEARCH_BEFORE = {"prune": "none", "per_seed": False}
+_SEARCH_BEFORE: dict[str, Any] = {"prune": "none", "per_seed": False, "space": {}, "stop": "none"}
 _SOURCE_BEFORE: dict[str, Any] = {"more": [], "rename": {}}
 _TASK_OPTIONS_BEFORE: dict[str, Any] = {
     "missing": "refuse",
@@ -79,15 +80,19 @@ def for_trial(found: Mapping[Searched, Found], label: str, seed: int) -> Found |
 
 def search_studies(study: StudySpec) -> dict[int | None, StudySpec]:
     """Returns the study of each of its searches: itself under None or, where every final seed has its own, one of each
-    seed."""
+    seed.
+
+    Raises:
+        StudyError: if searches of seeds cannot share the steps of one (see `halving.shared_steps`).
+    """
     protocol = study.protocol
     if protocol.search is None or not protocol.search.per_seed:
         return {None: study}
+    steps = shared_steps(protocol)
+    searches = {seed: protocol.search.of_seed(seed, steps) for seed in protocol.seeds}
     return {
-        seed: study.model_copy(
-            update={"protocol": protocol.model_copy(update={"seeds": (seed,), "search": protocol.search.of_seed(seed)})}
-        )
-        for seed in protocol.seeds
+        seed: study.model_copy(update={"protocol": protocol.model_copy(update={"seeds": (seed,), "search": search})})
+        for seed, search in searches.items()
     }
 
 
@@ -102,12 +107,17 @@ def search_trial(
     values: Values,
     fingerprints: Mapping[str, str] | None = None,
     steps: int | None = None,
+    stopping: Stopping | None = None,
 ) -> TrialSpec:
     """Returns the trial that tries a suggestion for one arm, on the share of data and steps that the search gives to
-    all; with at most `steps` steps, where it is pruned."""
+    all; with at most `steps` steps, where it is pruned, and stopped where `stopping` says so."""
     assert study.protocol.search is not None
     protocol = _with_seed(search_protocol(study, steps), study.protocol.search.seed)
-    return _trial(study, label, values, protocol, fingerprints, "search")
+    trial = _trial(study, label, values, protocol, fingerprints, "search")
+    if stopping is None:
+        return trial
+    trial = trial.model_copy(update={"stopping": stopping})
+    return trial.model_copy(update={"id": trial_id(trial)})
 
 
 def search_protocol(study: StudySpec, steps: int | None = None) -> Protocol:
@@ -137,6 +147,7 @@ def _trial(
     task = study.task.model_copy(update={"options": task_options(study)})
     options, rate = _configuration(study, arm, values)
     devices, shard = devices_of(study, arm)
+    protocol = protocol.model_copy(update=search.settings_of(study.protocol, values))
     (seed,) = protocol.seeds
     trial = TrialSpec(
         id="",
@@ -184,6 +195,8 @@ def trial_id(trial: TrialSpec) -> str:
     if trial.learning_rate is not None and trial.execution.engine != "plain":
         # The plain engine adds nothing: it trains as versions without this key did.
         content["engine"] = trial.execution.engine
+    if trial.stopping is not None:
+        content["stopping"] = trial.stopping.model_dump(mode="json")
     name = _slug(trial.label)
     if trial.purpose != "final":
         content["purpose"] = trial.purpose
@@ -263,7 +276,8 @@ def _configuration(study: StudySpec, arm: MethodSpec, values: Values) -> tuple[d
     method's default.
     """
     method = registry.methods()[arm.method]
-    searched_options = {key: value for key, value in values.items() if key != search.LEARNING_RATE}
+    others = {search.LEARNING_RATE, *search.settings_of(study.protocol, values)}
+    searched_options = {key: value for key, value in values.items() if key not in others}
     options = _filled_in(method.Options, {**arm.options, **searched_options}, f"method {arm.method}")
     if not method.trains:
         return options, None

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from tuneoff import registry
 from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
-from tuneoff.config.protocol import Candidates, Protocol, RaceSpec, SearchSpec
+from tuneoff.config.protocol import Protocol, RaceSpec
+from tuneoff.config.search import Candidates, SearchSpec
 from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec, TokenPrices
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.planning.plan import search_studies
@@ -203,8 +204,9 @@ def margin_problem(margin: float, metric: str, unit: str) -> str:
 def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Checks whether each option to search can be searched, and is not set to one value elsewhere."""
     problems: list[Problem] = []
+    shared = study.protocol.search.space if study.protocol.search is not None else {}
     searched = [label for label, arm in study.methods.items() if set(arm.search) - {LEARNING_RATE}]
-    if study.protocol.search is not None and study.protocol.learning_rate is not None and not searched:
+    if study.protocol.search is not None and study.protocol.learning_rate is not None and not (searched or shared):
         message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
         problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
     try:
@@ -225,6 +227,8 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
                 is_reported = True
             elif name == LEARNING_RATE and study.protocol.learning_rate is not None:
                 message = "cannot be searched while protocol.learning_rate sets one rate for all"
+            elif name in shared:
+                message = f"is searched for all arms as protocol.{name}; name one of the two alone"
             if message:
                 problems.append(_problem(f"methods.{label}.{name}", message, lines))
     return problems
@@ -247,7 +251,9 @@ def _candidate_problems(
     for name, candidates in arm.search.items():
         prefix = f"{where}.{name}"
         if name == LEARNING_RATE:
-            positions = [position for position, value in _values(candidates) if not is_number(value) or value <= 0]
+            positions = [
+                position for position, value in candidates.ends().items() if not is_number(value) or value <= 0
+            ]
             problems += [
                 _problem(f"{prefix}.search.{position}", "a learning rate is a number above 0", lines)
                 for position in positions
@@ -259,7 +265,7 @@ def _candidate_problems(
                 _problem(prefix, f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}", lines)
             )
             continue
-        for position, value in _values(candidates):
+        for position, value in candidates.ends().items():
             for problem in _options_problems(model, {**_plain_options(arm, model), name: value}, where, {}):
                 if problem.where.startswith(prefix):
                     problems.append(_problem(f"{prefix}.search.{position}", problem.message, lines))
@@ -269,15 +275,10 @@ def _candidate_problems(
 def _plain_options(arm: MethodSpec, model: type[BaseModel]) -> dict[str, Any]:
     """Returns the arm's options, with a first value for each that is searched and required."""
     required = {name for name, field in model.model_fields.items() if field.is_required()}
-    stand_ins = {name: _values(candidates)[0][1] for name, candidates in arm.search.items() if name in required}
+    stand_ins = {
+        name: next(iter(candidates.ends().values())) for name, candidates in arm.search.items() if name in required
+    }
     return {**stand_ins, **arm.options}
-
-
-def _values(candidates: Candidates) -> list[tuple[str, Any]]:
-    """Returns where each value stands below `search`, and the value; of a range both ends."""
-    if candidates.choices is not None:
-        return [(str(index), choice) for index, choice in enumerate(candidates.choices)]
-    return [("low", candidates.low), ("high", candidates.high)]
 
 
 def _options_problems(
@@ -330,6 +331,10 @@ def _problem(where: str, message: str, lines: Lines) -> Problem:
         # The candidates of an option stand below the option's name.
         steps = [*steps[:2], *steps[3:4], "search", *steps[4:]]
         where = ".".join(steps)
+    if steps[:3] == ["protocol", "search", "space"] and "protocol.search.space" not in lines:
+        # So do those of a setting of the protocol.
+        steps = ["protocol", *steps[3:4], "search", *steps[4:]]
+        where = ".".join(steps)
     if steps[:2] == ["protocol", "race"] and "protocol.race" not in lines:
         # A race is written in the place of the seeds.
         steps = ["protocol", "seeds", *steps[2:]]
@@ -357,7 +362,7 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
 def _known_keys(path: tuple[str, ...]) -> list[str]:
     if path[:2] == ("prices", "million_tokens"):
         return list(TokenPrices.model_fields)
-    candidates = path[:1] == ("methods",) and path[2:3] == ("search",)
+    candidates = (path[:1] == ("methods",) and path[2:3] == ("search",)) or path[1:3] == ("search", "space")
     other = SourceSpec if path[:2] == ("task", "data") else Candidates if candidates else MethodSpec
     shape: type[BaseModel] = _SHAPES.get(path, other)
     return list(shape.model_fields)

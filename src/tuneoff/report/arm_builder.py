@@ -24,7 +24,7 @@ from tuneoff.report.arm_schema import (
     TestFigure,
     ValidationFigure,
 )
-from tuneoff.search.space import LEARNING_RATE
+from tuneoff.search.space import LEARNING_RATE, settings_of
 
 
 def build_arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, test_metrics: list[Metric]) -> ArmSummary:
@@ -47,6 +47,7 @@ def build_arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, te
         options=arm.trials[0].options,
         learning_rate=arm.learning_rate,
         learning_rate_from=rate_from(results, arm),
+        searched_settings=settings_of(results.study.protocol, arm.trials[0].protocol.searchable) if arm.trains else {},
         searched_per_seed=_searched_per_seed(arm),
         seeds=tuple(record.spec.seed for record in completed),
         planned_seeds=tuple(trial.seed for trial in arm.trials),
@@ -73,7 +74,9 @@ def build_arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, te
 
 def _searched_per_seed(arm: Arm) -> dict[str, tuple[Any, ...]]:
     """Returns what of an arm's configuration differs between its seeds, whose searches were their own."""
-    settings = [{**trial.options, LEARNING_RATE: trial.learning_rate} for trial in arm.trials]
+    settings = [
+        {**trial.options, **trial.protocol.searchable, LEARNING_RATE: trial.learning_rate} for trial in arm.trials
+    ]
     differing = [name for name, value in settings[0].items() if any(other[name] != value for other in settings)]
     return {name: tuple(each[name] for each in settings) for name in differing}
 

@@ -183,9 +183,13 @@ class ArmSummary(Part):
         description="who said it: `search`, `protocol` (one for all arms), `study` (set for this arm) or `default` "
         "(the method's own); null for a baseline, and in `tuneoff compare`"
     )
+    searched_settings: dict[str, Any] = Field(
+        description="setting of the protocol that was searched (`search.space`) -> the arm's own value"
+    )
     searched_per_seed: dict[str, tuple[Any, ...]] = Field(
-        description="option or `learning_rate` -> what each seed's own search chose, in the order of `planned_seeds`; "
-        "`options` and `learning_rate` are then the first seed's. Empty where all seeds have one configuration"
+        description="option, `learning_rate` or setting of the protocol -> what each seed's own search chose, in the "
+        "order of `planned_seeds`; what stands elsewhere is then the first seed's. Empty where all seeds have one "
+        "configuration"
     )
     seeds: tuple[int, ...] = Field(
         description="seeds of the completed trials; every mean is over these, that of a test metric also over its "

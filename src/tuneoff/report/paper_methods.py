@@ -91,12 +91,22 @@ def _training(report: Report) -> list[str]:
         return [latex(IMPORTED)]
     steps = f", at most {protocol.max_steps:,} steps" if protocol.max_steps else ""
     warmup = f"{protocol.warmup_steps:,} steps" if protocol.warmup_steps is not None else f"{protocol.warmup_ratio:.0%}"
+    searched = protocol.search.space if protocol.search is not None else {}
     clipping = "no clipping" if protocol.clip_norm is None else f"gradients clipped to a norm of {protocol.clip_norm:g}"
+    if "clip_norm" in searched:
+        clipping = "gradients clipped to a norm as searched"
+    decay = "as searched" if "weight_decay" in searched else f"{protocol.weight_decay:g}"
+    batch = (
+        "as many examples a step as searched"
+        if "batch_size" in searched
+        else f"{protocol.batch_size:,} examples a step"
+    )
     dropout = "dropout as pretrained" if protocol.dropout is None else f"dropout of {protocol.dropout:g}"
     policies = join([policy.policy for policy in report.environments.precision])
     return [
         latex(
-            "At a seed all arms get the same rows, splits, order and batches and start from the same head."
+            f"At a seed all arms get the same rows, splits{'' if 'batch_size' in searched else ', order and batches'} "
+            "and start from the same head."
             + (
                 " Every seed draws its training rows anew, with replacement (bootstrap); intervals take in the error "
                 "of the rows that all seeds drew from, and test rows are the same."
@@ -109,7 +119,7 @@ def _training(report: Report) -> list[str]:
         latex(
             f"Training takes {protocol.epochs:,} epoch{'s' if protocol.epochs > 1 else ''}{steps} with AdamW "
             f"(betas {protocol.adam_beta1:g} and {protocol.adam_beta2:g}, epsilon {protocol.adam_epsilon:g}, weight "
-            f"decay {protocol.weight_decay:g} of matrices), {protocol.batch_size:,} examples a step of at most "
+            f"decay {decay} of matrices), {batch} of at most "
             f"{protocol.max_length:,} tokens, a {protocol.schedule} schedule after a warm-up of {warmup}, {clipping} "
             f"and {dropout}" + (f"; precision is {policies}." if policies else ".")
         ),

@@ -38,7 +38,7 @@ def _subject(protocol: Protocol) -> str:
 
 
 def _searched_per_seed(protocol: Protocol) -> bool:
-    return protocol.search is not None and protocol.search.per_seed
+    return protocol.search is not None and bool(protocol.search.per_seed)
 
 
 def _unvaried(protocol: Protocol) -> list[str]:

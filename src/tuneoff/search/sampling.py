@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from tuneoff.config.protocol import Sampler
+from tuneoff.config.search import Sampler
 from tuneoff.search.gaussian import most_promising
 from tuneoff.search.space import Outcome, Space, Values, first, size
 
@@ -27,7 +27,7 @@ SPREAD = 6
 """Suggestions that are spread evenly over the space before the scores are used (`benchmarks/search.py`)."""
 CANDIDATES = 256
 """Points of the space among which `gp` chooses."""
-RULES = 2
+RULES = 3
 """Number of the rules of this module; greater after every change that makes a search suggest something else."""
 
 

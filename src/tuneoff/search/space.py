@@ -11,21 +11,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry
-from tuneoff.config.protocol import Candidates
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.search import Candidates
 from tuneoff.config.spec import MethodSpec, StudySpec
-from tuneoff.interfaces import LearningRate
+from tuneoff.search.rates import center
 
 if TYPE_CHECKING:
     import optuna
 
 LEARNING_RATE = "learning_rate"
+FRACTIONS = (LEARNING_RATE, "weight_decay", "clip_norm")
+"""What is never a whole number, even where candidates are written so."""
 EDGE = 0.1
 """Share of a range, at either end, that counts as its edge."""
 GROWTH = 10.0
 """Factor by which a range of learning rates grows, the same for every arm."""
 
 Values = dict[str, Any]
-"""What a trial of the search sets: option or `learning_rate` -> value."""
+"""What a trial of the search sets: option, `learning_rate` or setting of the protocol -> value."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Dimension:
     """One hyperparameter that is searched.
 
     Attributes:
-        name: an option's, or `learning_rate`.
+        name: an option's, `learning_rate`, or that of a setting of the protocol.
         first: the value tried first.
         choices: the values to choose from, numbers in ascending order; empty for a range.
         low, high: ends of a range, both included.
@@ -144,12 +147,14 @@ class Outcome:
         score: on validation, greater is better; None where the trial did not complete, which is the worst of all.
         loss: on validation; decides between equal scores.
         rung: which share of the steps it had; 0 without pruning (see `halving.py`).
+        stopped: whether it was stopped on the way (see `stopping.py`); the score is that of then.
     """
 
     values: Values
     score: float | None
     loss: float | None = None
     rung: int = 0
+    stopped: bool = False
 
     @property
     def merit(self) -> tuple[float, float]:
@@ -161,32 +166,43 @@ def spaces(study: StudySpec) -> dict[str, Space]:
     """Returns the search space of each arm, by label; leaves out arms of which nothing is searched."""
     if study.protocol.search is None:
         return {}
-    by_label = {label: space(arm, study.protocol.learning_rate) for label, arm in study.methods.items()}
+    by_label = {label: space(arm, study) for label, arm in study.methods.items()}
     return {label: dimensions for label, dimensions in by_label.items() if dimensions}
 
 
-def space(arm: MethodSpec, rate_for_all: float | None = None) -> Space:
-    """Returns the search space of one arm: its learning rate, unless one is set for all, and the options that the arm
-    lists."""
-    method = registry.methods()[arm.method]
-    if not method.trains:
+def space(arm: MethodSpec, study: StudySpec) -> Space:
+    """Returns the search space of one arm: its learning rate, unless one is set for all, the options that the arm
+    lists, and the settings that the protocol lists for all."""
+    method, protocol = registry.methods()[arm.method], study.protocol
+    if not method.trains or protocol.search is None:
         return ()
     dimensions = []
-    if rate_for_all is None:
-        rate = LearningRate(arm.learning_rate) if arm.learning_rate else method.learning_rate
+    if protocol.learning_rate is None:
+        rate = center(arm, study.model)
         candidates = arm.search.get(LEARNING_RATE, Candidates(low=rate.low, high=rate.high))
         dimensions.append(_dimension(LEARNING_RATE, candidates, rate.center))
     defaults = {key: field.default for key, field in method.Options.model_fields.items()}
     for name, candidates in arm.search.items():
         if name != LEARNING_RATE:
             dimensions.append(_dimension(name, candidates, arm.options.get(name, defaults.get(name))))
+    for name, candidates in protocol.search.space.items():
+        dimensions.append(_dimension(name, candidates, protocol.searchable[name]))
     return tuple(dimensions)
+
+
+def settings_of(protocol: Protocol, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the values that are settings of the protocol."""
+    searched = protocol.search.space if protocol.search is not None else {}
+    return {name: value for name, value in values.items() if name in searched}
 
 
 def _dimension(name: str, candidates: Candidates, preferred: Any) -> Dimension:
     """Returns a dimension whose first value is `preferred` where that is a candidate, else the middle candidate."""
     if candidates.choices is not None:
         choices = candidates.choices
+        if name in FRACTIONS:
+            # As a trial keeps them, so that they are found again.
+            choices = tuple(float(choice) if is_number(choice) else choice for choice in choices)
         if all(is_number(choice) for choice in choices):
             choices = tuple(sorted(choices))
         matches = [
@@ -197,9 +213,9 @@ def _dimension(name: str, candidates: Candidates, preferred: Any) -> Dimension:
         return Dimension(name, matches[0] if matches else choices[(len(choices) - 1) // 2], choices)
     assert candidates.low is not None
     assert candidates.high is not None
-    low, high, log = candidates.low, candidates.high, candidates.log
-    if name == LEARNING_RATE:
-        low, high, log = float(low), float(high), True
+    low, high, log = candidates.low, candidates.high, candidates.log or name == LEARNING_RATE
+    if name in FRACTIONS:
+        low, high = float(low), float(high)
     dimension = Dimension(name, None, (), low, high, log)
     inside = is_number(preferred) and low <= preferred <= high
     return replace(dimension, first=preferred if inside else dimension.at(0.5))
@@ -223,13 +239,15 @@ def first(space: Space) -> Values:
 def best(history: Sequence[Outcome]) -> int | None:
     """Returns the position of the best outcome: highest rung, greatest score, then least loss, then first.
 
-    None where none completed. A configuration that failed in a rung is not chosen for its score in a lower one.
+    None where none completed. A configuration that failed in a rung is not chosen for its score in a lower one, nor
+    one that was stopped on the way.
     """
     failed = [outcome for outcome in history if outcome.score is None]
     ranked = [
         (outcome.rung, outcome.merit, -index)
         for index, outcome in enumerate(history)
         if outcome.score is not None
+        and not outcome.stopped
         and not any(later.rung > outcome.rung and later.values == outcome.values for later in failed)
     ]
     return -max(ranked)[2] if ranked else None

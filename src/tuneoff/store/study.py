@@ -169,11 +169,7 @@ class StudyStore:
                 merged.append(trial_id)  # Its specification is damaged; reports name it.
                 continue
             chosen_trial = asked.get((spec.label, spec.seed if per_seed else None), spec)
-            if (chosen_trial.method, chosen_trial.options, chosen_trial.learning_rate) == (
-                spec.method,
-                spec.options,
-                spec.learning_rate,
-            ):
+            if _configuration(chosen_trial) == _configuration(spec):
                 merged.append(trial_id)
         return [*merged, *final]
 
@@ -422,3 +418,8 @@ class StudyStore:
             except CorruptRecord as error:
                 warnings.warn(f"trial {trial_id} is left out: {error.message}", stacklevel=2)
         return records
+
+
+def _configuration(trial: TrialSpec) -> tuple[Any, ...]:
+    """Returns what a search may choose of a trial, and its method."""
+    return trial.method, trial.options, trial.learning_rate, trial.protocol.searchable

@@ -37,7 +37,7 @@ class SearchRunner(Search):
         """
         self.contents = dict(inspection.contents)
         if inspection.data is not None:
-            check_rows(self.study.protocol, inspection.data["splits"]["train"]["rows"])
+            check_rows(self._whole.protocol, inspection.data["splits"]["train"]["rows"])
 
     def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
         """Runs what is missing of the search; writes the search of all arms of the folder, also where it is

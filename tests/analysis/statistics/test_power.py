@@ -10,7 +10,13 @@ import pytest
 
 from tuneoff.analysis.statistics import Sample
 from tuneoff.analysis.statistics.crossed import Components, components
-from tuneoff.analysis.statistics.power import prior_components, smallest_difference, typical
+from tuneoff.analysis.statistics.power import (
+    PRIOR_QUARTILES,
+    prior_components,
+    prior_seeds,
+    smallest_difference,
+    typical,
+)
 
 
 def pairs(pool_share: float) -> list[Components]:
@@ -39,3 +45,16 @@ def test_more_seeds_and_rows_and_fewer_arms_find_smaller_differences() -> None:
     assert smallest_difference(prior_components(20, 1000), 4) < base
     assert smallest_difference(prior_components(6, 4000), 4) < base
     assert smallest_difference(prior_components(6, 1000), 8) > base
+
+
+def test_the_seeds_that_a_difference_takes_lie_between_what_little_and_much_variance_ask_for() -> None:
+    fewer, more = prior_seeds(0.05, 4, 2000)
+    assert fewer is not None
+    assert more is not None
+    assert 6 <= fewer < more
+    for seeds, (spread, variance) in zip((fewer, more), PRIOR_QUARTILES, strict=True):
+        parts = [Components(0.0, n, spread**2 / n, variance / 2000, 1999) for n in (seeds - 1, seeds)]
+        before, enough = (smallest_difference(part, 4) for part in parts)
+        assert enough <= 0.05 < before or seeds == 6
+    assert prior_seeds(0.001, 17, 1319) == (None, None), "seeds do not lessen the error of the test examples"
+    assert prior_seeds(0.5, 2, 2000) == (6, 6), "fewer tell nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +10,21 @@ from statistics import median
 
 from tuneoff.analysis.statistics.crossed import Components
 from tuneoff.analysis.statistics.estimates import LEVEL
-from tuneoff.analysis.statistics.pairs import POWER
+from tuneoff.analysis.statistics.pairs import POWER, SEEDS_REQUIRED
 from tuneoff.analysis.statistics.sequential import Looks
 
 PRIOR_SEED_SPREAD = 0.0185
 PRIOR_EXAMPLE_VARIANCE = 0.041
 """Of the difference of two arms in a metric that is a mean of fractions: the standard deviation between seeds, and the
 variance between examples. Medians over the 45 pairs of trained arms of AG News with MiniLM, each searched (six seeds,
-1,000 test examples, `benchmarks/studies/ag-news-minilm`); half of the pairs lie between 0.012 and 0.028, and between
-0.026 and 0.091.
+1,000 test examples, `benchmarks/studies/ag-news-minilm`).
 """
+
+
+PRIOR_QUARTILES = ((0.012, 0.026), (0.028, 0.091))
+"""Standard deviation between seeds and variance between examples: between these half of the same pairs lie."""
+MOST_SEEDS = 1000
+"""Most seeds that are told."""
 
 
 def prior_components(seeds: int, examples: int) -> Components:
@@ -26,6 +32,33 @@ def prior_components(seeds: int, examples: int) -> Components:
     train on the same rows."""
     by_seed, by_example = PRIOR_SEED_SPREAD**2 / seeds, PRIOR_EXAMPLE_VARIANCE / examples
     return Components(0.0, seeds, by_seed, by_example, examples - 1)
+
+
+def prior_seeds(difference: float, arms: int, examples: int) -> tuple[int | None, int | None]:
+    """Computes how many seeds of each arm find a difference with probability `POWER`, where nothing is known of how
+    seeds differ but `PRIOR_QUARTILES`: for the lesser and for the greater of these.
+
+    Args:
+        difference: the true one, above 0.
+        arms: number of arms that are compared, all pairs of them.
+        examples: test examples, the same for all seeds.
+
+    Returns:
+        Both numbers, `SEEDS_REQUIRED` at the least; None for more than `MOST_SEEDS`, or where the examples are too few
+        for any.
+    """
+
+    def needed(spread: float, variance: float) -> int | None:
+        def finds(seeds: int) -> bool:
+            parts = Components(0.0, seeds, spread**2 / seeds, variance / examples, examples - 1)
+            return smallest_difference(parts, arms) <= difference
+
+        if not finds(MOST_SEEDS):
+            return None
+        return bisect.bisect_left(range(MOST_SEEDS + 1), True, lo=SEEDS_REQUIRED, key=finds)
+
+    less, more = (needed(*pair) for pair in PRIOR_QUARTILES)
+    return less, more
 
 
 def smallest_difference(parts: Components, arms: int, looks: Looks | None = None, look: int = 0) -> float:

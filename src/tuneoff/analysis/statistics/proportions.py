@@ -24,12 +24,14 @@ class ExampleTies:
         examples: number of them.
         pairs: number of pairs that were tested, which Shaffer's correction is over.
         groups: the largest groups within which nothing could be told apart, best first.
+        behind: how far each of the arms that cannot be told apart from the best lies behind it, itself first.
         smallest: the smallest difference to the best that one test of a pair by itself finds with probability `POWER`.
     """
 
     examples: int
     pairs: int
     groups: tuple[tuple[str, ...], ...]
+    behind: tuple[float, ...]
     smallest: float
 
     @property
@@ -65,7 +67,9 @@ def example_ties(shares: Mapping[str, float], examples: int, direction: Directio
     different = [pair for pair, p in zip(pairs, corrected, strict=True) if p <= 1 - level]
     best = shares[ranked[0]]
     smallest = (_quantile(level) + _quantile(2 * POWER - 1)) * math.sqrt(2 * best * (1 - best) / examples)
-    return ExampleTies(examples, len(pairs), tie_groups(ranked, different), smallest)
+    groups = tie_groups(ranked, different)
+    behind = tuple(abs(best - shares[label]) for label in groups[0]) if groups else ()
+    return ExampleTies(examples, len(pairs), groups, behind, smallest)
 
 
 def _p_value(first: float, second: float, examples: int) -> float:

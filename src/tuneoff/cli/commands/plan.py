@@ -270,11 +270,13 @@ def _show(study: Study, plan: Preview) -> None:
     weights = " (random weights: quality means nothing)" if spec.model.random_weights else ""
     console.print(f"model {spec.model.source}{weights} · {spec.task.name} on {spec.task.data.train.source}")
     count = _common.count
+    searched = protocol.search.space if protocol.search is not None else {}
+    batch = "a searched number of examples" if "batch_size" in searched else count(protocol.batch_size, "example")
     budget = f"at most {count(protocol.max_steps, 'step')}" if protocol.max_steps else count(protocol.epochs, "epoch")
     console.print(
         f"{count(len(spec.methods), 'arm')} × {_common.seeds_text(protocol)} = {count(len(trials), 'trial')}"
         f"{' at most' if protocol.race else ''} · "
-        f"{budget} · {count(protocol.batch_size, 'example')} per step · at most {protocol.max_length} tokens each"
+        f"{budget} · {batch} per step · at most {protocol.max_length} tokens each"
     )
     settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]
     if settings:

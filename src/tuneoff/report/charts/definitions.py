@@ -337,7 +337,11 @@ def _sensitivity(report: Report) -> Chart | None:
         baseline=None,
         caption=f"{lead}: one point per search trial. Ringed: the best of an arm. Below: the range that was "
         "searched, with the rates that were tried."
-        + (" Hollow: what was pruned, with its score after fewer steps." if any(s.early for s in series) else "")
+        + (
+            " Hollow: what was pruned or stopped, with its score after fewer steps."
+            if any(s.early for s in series)
+            else ""
+        )
         + (" Crosses: trials that did not complete." if any(s.failed for s in series) else "")
         + ("" if all(s.joined for s in series) else " No line joins points that differ in other options too.")
         + (f" Of the search of seed {search.arms[0].seed}." if search.per_seed else "")
@@ -352,10 +356,14 @@ def _search_series(arm: SearchedArm) -> Series:
     completed = [(trial, trial.score) for trial in arm.tried if trial.score is not None]
     top_rung = max((trial.rung for trial, _ in completed if trial.trial == arm.best), default=0)
     rates = sorted(
-        (trial.values[LEARNING_RATE], score, trial.trial) for trial, score in completed if trial.rung == top_rung
+        (trial.values[LEARNING_RATE], score, trial.trial)
+        for trial, score in completed
+        if trial.rung == top_rung and not trial.stopped
     )
     last_trials = {repr(trial.values): (trial, score) for trial, score in completed}
-    early = sorted((t.values[LEARNING_RATE], score) for t, score in last_trials.values() if t.rung != top_rung)
+    early = sorted(
+        (t.values[LEARNING_RATE], score) for t, score in last_trials.values() if t.rung != top_rung or t.stopped
+    )
     ends = arm.space[LEARNING_RATE]
     scores = tuple(score for _, score, _ in rates)
     best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == arm.best]

@@ -34,6 +34,10 @@ def protocol(report: Report) -> str:
         settings["attention"] = f"{asked.attention}: {kernels}"
     if asked.search is not None:
         settings["search"] = search.settings_text(asked.search)
+        for name, candidates in asked.search.space.items():
+            settings[name] = (
+                f"searched for every arm, {search.candidates_text(candidates)}; what was chosen: see Methods"
+            )
     seeds = ", ".join(map(str, settings.pop("seeds")))
     rows = [["seeds", seeds], *([key.replace("_", " "), escaped(f"{value}")] for key, value in settings.items())]
     for key, value in report.study.task_options.items():
@@ -56,10 +60,14 @@ def methods(report: Report) -> str:
         per_seed = entry.searched_per_seed
         if LEARNING_RATE in per_seed:
             rate = f"{', '.join(map(units.rate, per_seed[LEARNING_RATE]))} (searched, by seed)"
-        options_set = {key: value for key, value in entry.options.items() if value is not None} | {
+        options_set = {key: value for key, value in entry.options.items() if value is not None}
+        options_set |= entry.searched_settings | {
             key: " / ".join(map(option_text, values)) for key, values in per_seed.items() if key != LEARNING_RATE
         }
-        options = ", ".join(f"{key} {option_text(value)}" for key, value in options_set.items())
+        options = ", ".join(
+            f"{key.replace('_', ' ') if key in entry.searched_settings else key} {option_text(value)}"
+            for key, value in options_set.items()
+        )
         findings = join(list(dict.fromkeys(finding.name for finding in entry.findings)))
         rows.append(
             [

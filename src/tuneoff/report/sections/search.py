@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tuneoff.analysis.checks.search import listed_counts, range_text, setting_text
-from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.figures import metric_name, option_text
 from tuneoff.analysis.search_summary import TRIALS_FOR_MEDIAN, SearchedArm, SearchSummary, spread_count
-from tuneoff.config.protocol import SearchSpec
+from tuneoff.config.search import Candidates, SearchSpec
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report import columns, units
 from tuneoff.report.markup import grid
@@ -24,14 +24,22 @@ def settings_text(search: SearchSpec) -> str:
     """Returns the search's settings in one line: `8 trials per arm, seed 1000, 500 training rows, sampler tpe`."""
     trials = f"{search.trials} trials per arm"
     if search.per_seed:
-        trials = f"for every seed {search.of_seed(0).trials} trials per arm"
+        shared = f", sharing the steps of {search.trials} among {search.sharers} seeds" if search.sharers > 1 else ""
+        trials = f"for every seed {search.seed_trials} trials per arm{shared}"
     return ", ".join([trials, f"seed {search.seed}", *_describe_budget(search)]) + (
         f", sampler {search.sampler}" + (", ranges may grow" if search.grow else "") + _pruning_suffix(search)
     )
 
 
+def candidates_text(candidates: Candidates) -> str:
+    """Returns what may be chosen: `4, 8, 16` or `0.0001 to 0.01`."""
+    values = [option_text(value) for value in candidates.ends().values()]
+    return (", " if candidates.choices is not None else " to ").join(values)
+
+
 def _pruning_suffix(search: SearchSpec | SearchSummary) -> str:
-    return "" if search.prune == "none" else ", pruned by successive halving"
+    stopped = "" if search.stop == "none" else ", stopped by their curves"
+    return stopped if search.prune == "none" else ", pruned by successive halving"
 
 
 def _describe_budget(search: SearchSpec | SearchSummary) -> list[str]:
@@ -55,6 +63,9 @@ def section(report: Report) -> str:
         _describe_equality(search),
         _describe_trials(search),
         *_describe_pruning(search),
+        *_describe_stopping(search),
+        *_describe_sharing(report.protocol.search),
+        *_describe_batches(report.protocol.search),
         _describe_cost(search),
     ]
     best = "the best of these" if search.rungs else "its best"
@@ -95,6 +106,39 @@ def _describe_pruning(search: SearchSummary) -> list[str]:
     ]
 
 
+def _describe_stopping(search: SearchSummary) -> list[str]:
+    """Says how many trials were stopped on the way, and what that saved in steps; empty without the rule."""
+    if search.stop == "none":
+        return []
+    trials = [trial for arm in search.arms for trial in arm.tried if trial.steps is not None]
+    whole = max((trial.steps or 0 for trial in trials), default=0)
+    taken = sum(trial.steps or 0 for trial in trials)
+    return [
+        "A trial was stopped at a validation on the way where its best score so far was worse than three in four of "
+        f"what the arm's own earlier trials had reached there, from the fifth on: {sum(t.stopped for t in trials)} of "
+        f"{len(trials)} trials, which took {taken:,} steps instead of {len(trials) * whole:,}. A stopped trial is not "
+        "chosen, and its score is that of then."
+    ]
+
+
+def _describe_sharing(search: SearchSpec | None) -> list[str]:
+    """Says what searches of seeds that share the steps of one get; empty where none share."""
+    if search is None or search.sharers < 2:
+        return []
+    is_short = search.trials < search.seed_trials * search.sharers
+    short = "; short trials may favour other rates than whole ones do, alike for all arms" if is_short else ""
+    return [f"The searches of {search.sharers} seeds take as many steps as one of {search.trials} whole trials{short}."]
+
+
+def _describe_batches(search: SearchSpec | None) -> list[str]:
+    if search is None or "batch_size" not in search.space:
+        return []
+    return [
+        "Batch sizes were searched at equal epochs: every trial saw the same rows equally often, in more or fewer "
+        "steps."
+    ]
+
+
 def _cells(arm: SearchedArm, search: SearchSummary) -> list[str]:
     unit = search.unit
     space = "; ".join(f"{name.replace('_', ' ')} {range_text(d)}" for name, d in arm.space.items())
@@ -105,6 +149,8 @@ def _cells(arm: SearchedArm, search: SearchSummary) -> list[str]:
     count = str(arm.tried_count)
     if search.rungs:
         count += f" ({arm.configurations} different)"
+    if stopped := sum(trial.stopped for trial in arm.tried):
+        count += f" ({stopped} stopped)"
     if arm.failed:
         count += f" ({arm.failed} failed)"
     if arm.exhausted:
@@ -149,6 +195,7 @@ def _describe_trials(search: SearchSummary) -> str:
         f"Each ran with seed {search.seed}{' + the final one' if search.per_seed else ''}, which no final trial uses, "
         f"and {budget}, and was scored by "
         f"validation {metric_name(search.metric)}; the test split had no part in it. {sampler}."
+        + (f" {search.first_rates[:1].upper()}{search.first_rates[1:]}." if search.first_rates else "")
     )
 
 

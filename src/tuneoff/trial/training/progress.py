@@ -136,6 +136,11 @@ class TrainingProgress:
         self._last_event = self._started = time.perf_counter()
 
     @property
+    def curve(self) -> Sequence[CurvePoint]:
+        """Returns the validations so far."""
+        return self._curve
+
+    @property
     def validated_step(self) -> int:
         """Returns the step of the last validation; 0 before the first."""
         return self._curve[-1].step if self._curve else 0

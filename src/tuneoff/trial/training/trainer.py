@@ -19,6 +19,7 @@ from torch import nn
 from tuneoff.config.protocol import Protocol
 from tuneoff.errors import Cancelled, Diverged
 from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention_masks, computed_tokens
+from tuneoff.search.stopping import is_stopped
 from tuneoff.trial import interruption
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.data.batching import micro_batches, pads_targets_apart, row_lengths, training_batches
@@ -141,7 +142,7 @@ class Trainer:
         assert rate is not None
         self.runner, self.method, self.features = runner, method, features
         self.protocol, self.phases, self.ranks = protocol, context.phases, runner.ranks
-        self.learning_rate = rate
+        self.learning_rate, self.stopping = rate, context.spec.stopping
         self.steps = total_steps(len(features), protocol)
         self.validation_steps = evaluation_steps(len(features), protocol)
         groups = method.parameter_groups(runner.attached, protocol.weight_decay)
@@ -164,8 +165,9 @@ class Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Tells whether all steps were done and validated."""
-        return self.step == self.steps and not self.awaits_validation
+        """Tells whether all steps were done and validated, or the search's rule stops the trial here."""
+        ended = self.step == self.steps and not self.awaits_validation
+        return ended or is_stopped(self.stopping, self.progress.curve)
 
     @property
     def awaits_validation(self) -> bool:

@@ -1,0 +1,53 @@
+"""Early stopping of search trials by their curves: by a quartile, of each arm by itself.
+
+A trial is stopped at a validation on the way where its best score so far is worse than the worst quartile of what the
+arm's earlier trials had reached there. It is the median rule of Golovin et al. (Google Vizier, KDD 2017) with a
+quartile in the place of the median, which on recorded curves stops the best trial two to three times as often
+(`benchmarks/stopping.py`). Arms never stop one another: what learns slowly is held against nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuneoff.config.spec import Stopping
+from tuneoff.records.record import CurvePoint, Direction
+
+STARTUP = 4
+"""Trials of an arm that are never stopped: fewer say little of what is bad."""
+SHARE = 0.25
+"""Of the earlier trials that must be worse for a trial to go on."""
+
+
+def bounds(
+    curves: Sequence[Sequence[CurvePoint]], metric: str, direction: Direction, share: float = SHARE
+) -> Stopping | None:
+    """Returns when the next trial of an arm is stopped, given the curves of its earlier ones, each as far as it came;
+    None while nothing is stopped."""
+    import numpy as np
+
+    if len(curves) < STARTUP:
+        return None
+    reached = [_best_so_far(curve, metric, direction) for curve in curves]
+    # At the last validation there is nothing left to stop.
+    checks = max(map(len, reached)) - 1
+    share = share if direction == "higher" else 1 - share
+    limits = [float(np.quantile([each[at] for each in reached if len(each) > at], share)) for at in range(checks)]
+    return Stopping(metric=metric, direction=direction, bounds=tuple(limits)) if limits else None
+
+
+def is_stopped(stopping: Stopping | None, curve: Sequence[CurvePoint]) -> bool:
+    """Returns whether a trial is stopped at the last point of its curve."""
+    if stopping is None or not 0 < len(curve) <= len(stopping.bounds):
+        return False
+    best, bound = _best_so_far(curve, stopping.metric, stopping.direction)[-1], stopping.bounds[len(curve) - 1]
+    return best < bound if stopping.direction == "higher" else best > bound
+
+
+def _best_so_far(curve: Sequence[CurvePoint], metric: str, direction: Direction) -> list[float]:
+    best: list[float] = []
+    for point in curve:
+        score = point.validation[metric]
+        better = max if direction == "higher" else min
+        best.append(better(score, best[-1]) if best else score)
+    return best
