@@ -123,7 +123,7 @@ def _members(report: SeriesReport) -> str:
         [
             f"## {title}",
             "Each is a study of its own, with its own search, its own report and its own verdict.",
-            grid([title.lower(), "training rows", "trials", "answer"], rows, align=":---"),
+            grid(["member", "training rows", "trials", "answer"], rows, align=":---"),
             "Everything here as data: `report.json`. Per member and arm: `members.csv`.",
         ]
     )
