@@ -54,6 +54,13 @@ def test_what_is_kept_is_computed_by_one_trial_of_an_arm() -> None:
     assert total == pytest.approx(4 * 15 - 2 * 4)
 
 
+def test_the_base_model_is_scored_once_for_all_arms() -> None:
+    kept = {"retention": 3.0}
+    made = arms(lora=arm_forecast("lora", kept_seconds=kept), full=arm_forecast("full", kept_seconds=kept))
+    total = study_forecast(made, ["lora", "full", "lora", "full"]).total_seconds
+    assert total == pytest.approx(4 * 15 - 3 * 3)
+
+
 def test_tokens_are_made_once_for_the_trials_of_a_search() -> None:
     search_seconds = {"tokenize": 2.0, "train": 3.0}
     shared, own = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tuneoff.analysis.figures import COSTS
+from tuneoff.analysis.figures import COSTS, FORGETTING
 from tuneoff.errors import StudyError, did_you_mean
 
 if TYPE_CHECKING:
     from tuneoff.records.record import TrialRecord
 
-Unit = Literal["seconds", "bytes", "count", "joules", "money"]
+Unit = Literal["seconds", "bytes", "count", "joules", "money", "change"]
 QUALITY = "quality"
 
 
@@ -26,6 +26,7 @@ class Axis:
         unit: what it is counted in.
         timing: whether a busy machine spoils it.
         training: whether it is a cost of training alone: an arm that does not train has none of it.
+        signed: whether it may be below 0.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Axis:
     unit: Unit
     timing: bool = False
     training: bool = False
+    signed: bool = False
 
     def of(self, record: TrialRecord) -> float | None:
         """Returns the figure of one trial; None where it was not measured."""
@@ -52,6 +54,7 @@ AXES: dict[str, Axis] = {
         Axis("latency", "latency_seconds", "inference.latency_seconds_median", "seconds", timing=True),
         Axis("energy", "energy_joules", "energy_joules", "joules", timing=True, training=True),
         Axis("money", "money", "money.trial", "money", timing=True),
+        Axis(FORGETTING, FORGETTING, "retention.forgetting", "change", training=True, signed=True),
     )
 }
 """Every cost by its name, in the order in which they decide where the preferred one is not known of all arms; quality

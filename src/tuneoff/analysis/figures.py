@@ -18,11 +18,13 @@ class Cost:
         name: as in tables and reports, unit included.
         place: dotted name in the record, under which `missing` says why it is null.
         timing: whether a busy machine spoils it.
+        signed: whether it may be below 0.
     """
 
     name: str
     place: str
     timing: bool = False
+    signed: bool = False
 
     def of(self, record: TrialRecord) -> float | None:
         """Returns the figure, or None where it was not measured."""
@@ -36,6 +38,8 @@ class Cost:
 
 
 TRAIN_LOSS = "curve"
+FORGETTING = "forgetting"
+"""By how much what is held first is worse after training; it varies over its rows as well as over seeds."""
 
 COSTS = (
     Cost("train_seconds", "timing.train_seconds", timing=True),
@@ -55,6 +59,7 @@ COSTS = (
     Cost("energy_joules", "energy_joules"),
     Cost("money", "money.trial", timing=True),
     Cost("prediction_money", "money.predictions", timing=True),
+    Cost(FORGETTING, "retention.forgetting", signed=True),
     Cost("train_loss", TRAIN_LOSS),
 )
 

@@ -16,6 +16,7 @@ from tuneoff.config.data import ModelSpec, TaskSpec
 from tuneoff.config.deployability import Form, read_forms
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
 from tuneoff.config.protocol import Protocol
+from tuneoff.config.retention import RetentionSpec
 from tuneoff.config.search import Candidates
 
 SPEC_VERSION = 1
@@ -154,6 +155,11 @@ class StudySpec(Frozen):
         description="by how much of the primary metric, in its unit, an arm may be worse than the best and count as as "
         "good: the report says of which arms that is shown; no part of what is trained",
     )
+    retention: RetentionSpec | None = Field(
+        None,
+        description="texts and tasks of the base model's own that are scored before training and after it, in the "
+        "final trials: what an arm forgets (docs/retention.md)",
+    )
     prices: PricesSpec | None = Field(
         None,
         description="what devices cost, as keys or as the name of a file with these keys: then the report and "
@@ -225,6 +231,9 @@ class TrialSpec(Frozen):
     model: ModelSpec = Field(description="the base model")
     task: TaskSpec = Field(description="task and data, the task's options filled in")
     protocol: Protocol = Field(description="with `seeds` reduced to this trial's own, and without `search` and `race`")
+    retention: RetentionSpec | None = Field(
+        None, description="of a final trial that trains: what is scored before and after; part of the id unless null"
+    )
     devices: int = Field(1, ge=1, description="devices it runs on, one process each; more than one is part of the id")
     shard: bool = Field(False, description="whether weights are spread over the devices; true is part of the id")
     execution: ExecutionSpec = Field(
@@ -265,6 +274,12 @@ class TrialSpec(Frozen):
         "its first trial. The trial reads at these commits, and checks that it loaded the same. No "
         "part of the id",
     )
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Returns all sources of rows that are named, those of what is held included."""
+        held = self.retention.references if self.retention is not None else ()
+        return tuple(dict.fromkeys((*self.task.data.references, *held)))
 
     def as_run(self) -> TrialSpec:
         """Returns the trial with the batches that it is run with: halved where `halved_batches` says so."""

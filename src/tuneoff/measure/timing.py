@@ -13,7 +13,19 @@ STEP_PHASES = ("train_step", "data_wait")
 TRAIN_PHASES = (*STEP_PHASES, "prefix", "start")
 """Phases that are training."""
 DEVICE_PHASES = frozenset(
-    {"load", "preflight", "train_step", "validation", "test", "inference", "checkpoint", "prefix", "start"}
+    {
+        "load",
+        "preflight",
+        "train_step",
+        "validation",
+        "test",
+        "inference",
+        "retention",
+        "rewind",
+        "checkpoint",
+        "prefix",
+        "start",
+    }
 )
 """Phases that queue work on a device: their end waits for that work, so that no later phase pays for it."""
 

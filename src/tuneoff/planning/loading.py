@@ -192,6 +192,8 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             child = child if isinstance(child, dict) else {}
         elif isinstance(child, str) and steps[: depth + 1] == ["executor"]:
             child = {"name": child}
+        elif isinstance(child, (str, list)) and steps[: depth + 1] == ["retention"]:
+            child = {"held": child}
         elif child is None:
             child = {}
         elif not isinstance(child, dict):

@@ -15,6 +15,7 @@ from tuneoff import registry
 from tuneoff.checksums import content_hash
 from tuneoff.config.data import TaskSpec
 from tuneoff.config.protocol import Protocol
+from tuneoff.config.retention import RetentionSpec
 from tuneoff.config.spec import SPEC_VERSION, MethodSpec, Purpose, Stopping, StudySpec, TrialSpec
 from tuneoff.errors import Problem, StudyError, shortened
 from tuneoff.search import space as search
@@ -161,6 +162,8 @@ def _trial(
         model=study.model,
         task=task,
         protocol=protocol,
+        # What a trial of the search, or a model that is not trained, has forgotten is no question.
+        retention=study.retention if purpose == "final" and rate is not None else None,
         devices=devices,
         shard=shard,
         execution=study.execution,
@@ -191,7 +194,7 @@ def trial_id(trial: TrialSpec) -> str:
         "learning_rate": trial.learning_rate,
         "fingerprints": trial.fingerprints or {},
     }
-    content |= _spread(trial.devices, trial.shard)
+    content |= _spread(trial.devices, trial.shard) | _retention_content(trial.retention)
     if trial.learning_rate is not None and trial.execution.engine != "plain":
         # The plain engine adds nothing: it trains as versions without this key did.
         content["engine"] = trial.execution.engine
@@ -252,6 +255,11 @@ def _task_content(task: TaskSpec) -> dict[str, Any]:
     content: dict[str, Any] = task.model_dump(mode="json")
     sources = {role: source and _without_later_keys(source, _SOURCE_BEFORE) for role, source in content["data"].items()}
     return {**content, "data": sources}
+
+
+def _retention_content(retention: RetentionSpec | None) -> dict[str, Any]:
+    """Returns what is scored before and after training as part of a trial's or a study's content; nothing without."""
+    return {} if retention is None else {"retention": retention.model_dump(mode="json")}
 
 
 def _refuse_devices(study: StudySpec) -> None:
@@ -326,6 +334,7 @@ def question(study: StudySpec) -> dict[str, Any]:
         "task": {**_task_content(study.task), "options": task_options(study)},
         "protocol": protocol,
         **_spread(study.devices, study.shard),
+        **_retention_content(study.retention),
         "engine": study.execution.engine,
     }
 

@@ -13,10 +13,11 @@ from tuneoff import registry
 from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
 from tuneoff.config.protocol import Protocol, RaceSpec
+from tuneoff.config.retention import HeldSpec, RetentionSpec
 from tuneoff.config.search import Candidates, SearchSpec
 from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec, TokenPrices
 from tuneoff.errors import Problem, StudyError, did_you_mean
-from tuneoff.planning.plan import search_studies
+from tuneoff.planning.plan import devices_of, search_studies
 from tuneoff.planning.yaml import Lines
 from tuneoff.search.halving import rungs
 from tuneoff.search.space import LEARNING_RATE, is_number
@@ -52,6 +53,7 @@ def check(raw: Mapping[str, Any], lines: Lines) -> tuple[StudySpec | None, list[
         problems += _search_problems(study, lines)
         problems += _deployability_problems(study, lines)
         problems += _start_problems(study, lines)
+        problems += _retention_problems(study, lines)
     return study, sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.where))
 
 
@@ -90,14 +92,7 @@ def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, Met
 
 def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], lines: Lines) -> list[Problem]:
     """Returns the problems that the task and the methods find in their own keys."""
-    problems: list[Problem] = []
-    if task is not None and task.name in registry.tasks():
-        problems += _options_problems(
-            registry.tasks()[task.name].Options, task.options, "task", lines, extra=("name", "data")
-        )
-    elif task is not None:
-        message = f"unknown task {task.name!r}{did_you_mean(task.name, registry.tasks())}"
-        problems.append(_problem("task.name", message, lines))
+    problems = _task_problems(task, "task", lines) if task is not None else []
     for label, arm in methods.items():
         where = f"methods.{label}"
         if arm.method not in registry.methods():
@@ -108,6 +103,15 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
         problems += _options_problems(options, _plain_options(arm, options), where, lines, extra)
         problems += _candidate_problems(options, arm, where, lines, extra)
     return problems
+
+
+def _task_problems(task: TaskSpec, where: str, lines: Lines) -> list[Problem]:
+    """Returns the problems of a task's name, or of its options."""
+    if task.name not in registry.tasks():
+        message = f"unknown task {task.name!r}{did_you_mean(task.name, registry.tasks())}"
+        return [_problem(f"{where}.name", message, lines)]
+    options = registry.tasks()[task.name].Options
+    return _options_problems(options, task.options, where, lines, extra=("name", "data"))
 
 
 def _tracker_problems(study: StudySpec, lines: Lines) -> list[Problem]:
@@ -243,6 +247,33 @@ def _start_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     ]
 
 
+def _retention_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Checks what is held; whether the base model can do it is checked when its configuration is known."""
+    if study.retention is None:
+        return []
+    problems: list[Problem] = []
+    arms = [(label, arm) for label, arm in study.methods.items() if arm.method in registry.methods()]
+    if not any(registry.methods()[arm.method].trains for _, arm in arms):
+        message = "no arm trains, so nothing can be forgotten: leave it out, or add an arm that trains"
+        problems.append(_problem("retention", message, lines))
+    if sharded := [label for label, arm in arms if devices_of(study, arm)[1]]:
+        message = f"is scored by models that one device holds, and shard spreads those of {', '.join(sharded)}"
+        problems.append(_problem("retention", message, lines))
+    for label, held in study.retention.held.items():
+        if held.task is None:
+            continue
+        where = f"retention.held.{label}.task"
+        own_problems = _task_problems(held.task, where, lines)
+        if not own_problems and registry.create_task(held.task).adds_head:
+            message = (
+                f"{held.task.name} puts a fresh head on the model, which the base model does not have: hold a task "
+                "that writes text, or classification with scoring: likelihood"
+            )
+            own_problems = [_problem(where, message, lines)]
+        problems += own_problems
+    return problems
+
+
 def _candidate_problems(
     model: type[BaseModel], arm: MethodSpec, where: str, lines: Lines, extra: tuple[str, ...]
 ) -> list[Problem]:
@@ -356,13 +387,18 @@ _SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("executor",): ExecutorSpec,
     ("published",): PublishedSpec,
     ("prices",): PricesSpec,
+    ("retention",): RetentionSpec,
 }
 
 
 def _known_keys(path: tuple[str, ...]) -> list[str]:
     if path[:2] == ("prices", "million_tokens"):
         return list(TokenPrices.model_fields)
+    if path[:2] == ("retention", "held") and len(path) > 2:
+        # Below a name stand the keys of what is held, and of the parts that these have in common with a study.
+        part = path[3:]
+        shape: type[BaseModel] = _SHAPES.get(part, SourceSpec) if part else HeldSpec
+        return list(shape.model_fields)
     candidates = (path[:1] == ("methods",) and path[2:3] == ("search",)) or path[1:3] == ("search", "space")
     other = SourceSpec if path[:2] == ("task", "data") else Candidates if candidates else MethodSpec
-    shape: type[BaseModel] = _SHAPES.get(path, other)
-    return list(shape.model_fields)
+    return list(_SHAPES.get(path, other).model_fields)

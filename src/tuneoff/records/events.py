@@ -67,7 +67,9 @@ class Phase(_OfTrial):
     """The trial enters a phase."""
 
     event: Literal["phase"]
-    phase: str = Field(description="load, tokenize, preflight, train, validation, checkpoint, test or inference")
+    phase: str = Field(
+        description="load, tokenize, preflight, train, validation, checkpoint, test, inference, retention or rewind"
+    )
 
 
 class Step(_OfTrial):

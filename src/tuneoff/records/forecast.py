@@ -21,7 +21,7 @@ from tuneoff.records.record import Prediction
 FORECAST_VERSION = 2
 TOO_SHORT_SECONDS = 0.1
 """An estimated phase shorter than this gets no factor: its error is a constant overhead."""
-CHARGED = ("tokenize", "train")
+CHARGED = ("tokenize", "train", "retention")
 """Phases of which a trial's record counts what it finds as well, with the seconds that another trial took for it."""
 
 How = Literal["profile", "estimate"]
@@ -120,7 +120,8 @@ class ArmForecast(Frozen):
     seconds: dict[str, float] = Field(
         default_factory=dict,
         description="by phase, of one final trial: `load`, `tokenize`, `preflight`, `train`, `validation`, "
-        "`test`, `inference` (at the study's first seeds alone), `checkpoint`",
+        "`test`, `inference` (at the study's first seeds alone), `checkpoint`, and where the study holds something "
+        "`retention` and `rewind`",
     )
     search_seconds: dict[str, float] = Field(
         default_factory=dict,
@@ -130,7 +131,8 @@ class ArmForecast(Frozen):
         default_factory=dict,
         description="the part of `seconds` that computes what the arm's other trials of a run find: tokens "
         "(`tokenize`; not where every seed has rows of its own), what frozen blocks give (`train`, `validation`, "
-        "`test`); empty where nothing is kept",
+        "`test`), the base model's scores of what is held (`retention`, for other arms too); empty where nothing is "
+        "kept",
     )
     stored_bytes: int | None = Field(None, description="what a trial keeps beside the base model")
     predictions_bytes: int | None = Field(None, description="predictions that a final trial keeps")
@@ -359,6 +361,9 @@ def study_forecast(
         total = sum(sum(arms[label].seconds.values()) for label in final)
         counts = Counter(final)
         total -= sum((count - 1) * sum(arms[label].kept_seconds.values()) for label, count in counts.items())
+        # What is held is scored by the base model once, for all arms.
+        holding = [label for label in counts if "retention" in arms[label].kept_seconds]
+        total -= sum(arms[label].kept_seconds["retention"] for label in holding[1:])
         total -= sum(arms[label].seconds.get("inference", 0.0) for label in untimed)
         for label, count in Counter(search).items():
             if "tokenize" in arms[label].kept_seconds:

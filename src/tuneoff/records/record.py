@@ -116,6 +116,14 @@ class Timing(Frozen):
     inference_seconds: float | None = Field(
         None, description="timing the trained model after the test, at the study's first seeds"
     )
+    retention_seconds: float | None = Field(
+        None,
+        description="scoring what the study holds (`retention`); the base model's scores that another trial of the run "
+        "made count with the seconds that they took there",
+    )
+    rewind_seconds: float | None = Field(
+        None, description="scoring the models between the base model and the trained one (`retention.rewind`)"
+    )
     checkpoint_seconds: float | None = Field(
         None, description="saving and restoring the selected weights, and checkpoints to continue from"
     )
@@ -128,8 +136,8 @@ class Timing(Frozen):
     )
     total_seconds: float | None = Field(
         None,
-        description="the whole trial from its process's start, with what `tokenize_seconds` and `prefix_seconds` count "
-        "of other trials of the run",
+        description="the whole trial from its process's start, with what `tokenize_seconds`, `prefix_seconds` and "
+        "`retention_seconds` count of other trials of the run",
     )
 
 
@@ -245,6 +253,51 @@ class Inference(Frozen):
         None, description="tokens written, in batches, over the whole test split"
     )
     generated_tokens_mean: float | None = Field(None, description="tokens written per test example")
+
+
+class HeldScore(Frozen):
+    """A text or a task that is held, before training and after it."""
+
+    metric: str = Field(description="`bits_per_byte` of a text, the main metric of a task")
+    unit: str = Field(description="of the metric")
+    direction: Direction = Field(description="which values are better")
+    before: float = Field(description="of the base model, as pretrained and without the method")
+    after: float = Field(description="of the trained model, as it was tested: with its adapter or its prompt")
+    change: float = Field(
+        description="by how much it is worse after training, in the metric's unit: above 0 something was forgotten, "
+        "whichever way is better"
+    )
+    changes: tuple[float, ...] = Field(
+        description="what each row contributes to `change`, which is their mean: its own change or, of a metric of all "
+        "rows together, that of the jackknife"
+    )
+    rows: int = Field(description="rows that were scored")
+    fingerprint: str = Field(description="SHA-256 of these rows; equal for all arms and seeds")
+
+
+class RewindPoint(Frozen):
+    """A model between the base model and the trained one, by weights."""
+
+    fraction: float = Field(
+        description="of the trained change: 0 the base model, 1 the merged one; a head stays as trained"
+    )
+    quality: float = Field(description="the metric that selects (`Retention.rewind_metric`), on the validation split")
+    held: dict[str, float] = Field(description="name of what is held -> its metric")
+
+
+class Retention(Frozen):
+    """What of the base model's own was kept."""
+
+    held: dict[str, HeldScore] = Field(
+        default_factory=dict, description="name -> scores, in the study's order; empty where nothing was held"
+    )
+    rewind: tuple[RewindPoint, ...] = Field((), description="in ascending order; empty where none was asked for")
+    rewind_metric: str | None = Field(None, description="the metric of `rewind[].quality`; null without")
+
+    @property
+    def forgetting(self) -> float | None:
+        """Returns the change of what is held first; None where nothing is."""
+        return next((score.change for score in self.held.values()), None)
 
 
 class Money(Frozen):
@@ -467,6 +520,7 @@ class TrialRecord(Frozen):
     served: Served | None = Field(
         None, description="of a model that others run, what was asked of it; null for every other method"
     )
+    retention: Retention = Field(Retention(), description="what it can still do of what the base model could")
     utilisation: Utilisation | None = Field(None, description="samples of the machine")
     noise: Noise = Field(Noise(), description="what disturbed the timing")
     stored_bytes: int | None = Field(None, description="files a user must keep beside the base model")

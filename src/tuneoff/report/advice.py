@@ -10,6 +10,7 @@ from tuneoff.analysis.axes import AXES, QUALITY, axis_named
 from tuneoff.analysis.decisions.limits import Limit, cost_limit, form_limit, metric_limit, reference_limit
 from tuneoff.analysis.decisions.pareto import Front, cost_draws, find_front, quality_draws
 from tuneoff.analysis.decisions.recommend import Recommendation, recommend
+from tuneoff.analysis.figures import FORGETTING
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Asked, Results, gather
 from tuneoff.config.deployability import Form
@@ -95,7 +96,8 @@ class Criteria:
     """What an arm must keep to be recommended, and what decides among those that do.
 
     Attributes:
-        costs: axis (memory, time, stored, latency, money) -> the most it may be, with its unit; None for no limit.
+        costs: axis (memory, time, stored, latency, money, forgetting) -> the most it may be, with its unit; None for no
+            limit.
         at_least, at_most: limits of test metrics, as `accuracy=0.9`.
         metric: what quality is judged by; the primary metric where unset.
         as_good_as: label of an arm, or `best`, than which an arm must be shown to be worse by no more than the margin.
@@ -140,6 +142,7 @@ def advise_results(results: Results, criteria: Criteria) -> Advice:
     """Recommends an arm of these results; see `advise`."""
     limits = criteria.cost_limits()
     limits = in_currency(criteria, limits, results.study.prices)
+    _require_held(criteria, results)
     test_metrics = {m.name: m for record in results.completed for m in record.metrics if m.split == "test"}
     metric = _metric(criteria.metric, results.primary, test_metrics, results.store)
     limits += [metric_limit(text, "--min", test_metrics.values()) for text in criteria.at_least]
@@ -175,6 +178,25 @@ def in_currency(criteria: Criteria, limits: Sequence[Limit], prices: PricesSpec 
         else limit
         for limit in limits
     ]
+
+
+def _require_held(criteria: Criteria, results: Results) -> None:
+    """Refuses to ask of forgetting where nothing is held.
+
+    Raises:
+        StudyError: names the option that asks.
+    """
+    if any(record.retention.held for record in results.completed):
+        return
+    options = {
+        "--max-forgetting": criteria.costs.get(FORGETTING) is not None,
+        f"--prefer {FORGETTING}": criteria.prefer == FORGETTING,
+    }
+    if option := next((option for option, is_asked in options.items() if is_asked), ""):
+        raise StudyError(
+            f"{option} needs something that is scored before and after training, and the study holds nothing",
+            hint="Run it with a text or a task that is held, e.g. `retention: docstrings` (docs/retention.md).",
+        )
 
 
 def _margin(criteria: Criteria, results: Results, metric: Metric) -> float | None:

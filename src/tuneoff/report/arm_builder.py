@@ -7,10 +7,11 @@ from typing import Any
 
 from tuneoff.analysis import published
 from tuneoff.analysis.decisions.answer import Answer
-from tuneoff.analysis.figures import COSTS, why_missing
+from tuneoff.analysis.figures import COSTS, FORGETTING, Cost, why_missing
 from tuneoff.analysis.metrics import definition
 from tuneoff.analysis.outcomes import Outcomes, over_seeds, within_range
 from tuneoff.analysis.results import Arm, Results
+from tuneoff.analysis.retention import estimate_change
 from tuneoff.analysis.search_summary import rate_from
 from tuneoff.analysis.statistics import Estimate, Pair, Sample, equivalence, estimate, most_better, most_worse
 from tuneoff.records.record import Direction, Metric, Parameters, TrialRecord
@@ -32,7 +33,7 @@ def build_arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, te
     completed = arm.completed
     first = next((r for r in completed if r.parameters), None) or next((r for r in arm.records if r.parameters), None)
     parameters = first.parameters if first else None
-    costs = {cost.name: over_seeds(v for r in completed if (v := cost.of(r)) is not None) for cost in COSTS}
+    costs = {cost.name: _estimate_cost(arm, cost) for cost in COSTS}
     metrics = _test_metrics(arm, outcomes, test_metrics)
     publication = results.study.published
     figures = dict(publication.figures.get(arm.trials[0].label, {})) if publication else {}
@@ -54,7 +55,7 @@ def build_arm(results: Results, arm: Arm, answer: Answer, outcomes: Outcomes, te
         statuses=arm.statuses,
         metrics=metrics,
         validation_metrics=_validation_metrics(arm),
-        **{name: _cost(estimate) for name, estimate in costs.items()},
+        **{cost.name: _cost(costs[cost.name], signed=cost.signed) for cost in COSTS},
         trainable_parameters=parameters.trainable.total if parameters else None,
         total_parameters=parameters.total.total if parameters else None,
         trainable_parameters_by_role=parameters.trainable if parameters else None,
@@ -97,10 +98,17 @@ def _figure(estimate: Estimate | None) -> dict[str, Any]:
     }
 
 
-def _cost(estimate: Estimate | None) -> Figure:
-    """Returns a cost. No cost is negative, so neither is its interval."""
+def _estimate_cost(arm: Arm, cost: Cost) -> Estimate | None:
+    """Estimates a cost or side figure over an arm's seeds; None without a value."""
+    if cost.name == FORGETTING:
+        return estimate_change(arm)
+    return over_seeds(value for record in arm.completed if (value := cost.of(record)) is not None)
+
+
+def _cost(estimate: Estimate | None, signed: bool) -> Figure:
+    """Returns a cost. But for a signed one no cost is negative, so neither is its interval."""
     fields = _figure(estimate)
-    if fields["interval_low"] is not None:
+    if fields["interval_low"] is not None and not signed:
         fields["interval_low"] = max(fields["interval_low"], 0.0)
     return Figure(**fields)
 

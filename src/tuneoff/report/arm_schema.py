@@ -229,6 +229,10 @@ class ArmSummary(Part):
     energy_joules: Figure = Field(description="cost: energy of the training phase, where the hardware reports it")
     money: Figure = Field(description="cost: the whole trial at the study's `prices`; null without them")
     prediction_money: Figure = Field(description="cost: 1,000 predictions in batches, likewise")
+    forgetting: Figure = Field(
+        description="cost: by how much what the study holds first is worse after training, interval over seeds and its "
+        "rows; below 0 where it is better, null without `retention`"
+    )
     train_loss: Figure = Field(description="mean over the whole training, in nats")
     trainable_parameters: int | None = Field(description="how many are trained, the head included")
     total_parameters: int | None = Field(description="how many the model has, the method's own included")

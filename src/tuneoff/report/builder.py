@@ -20,6 +20,7 @@ from tuneoff.analysis.forecast_accuracy import compare_forecast
 from tuneoff.analysis.machine_use import machine_use
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.retention import report_retention
 from tuneoff.analysis.search_summary import SearchSummary, summarise_search
 from tuneoff.collection import without_collection
 from tuneoff.config.data import DataSpec, SourceSpec
@@ -91,6 +92,7 @@ def build_report(results: Results) -> Report:
         else None,
         machine_use=machine_use(results.arms),
         money=_money_summary(results, search),
+        retention=report_retention(results),
     )
     report = _with_answer(report, doubt=doubt_text(report))
     report = _with_answer(report, scope=answer_scope(report))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from tuneoff.analysis.figures import COSTS as MEASURED
-from tuneoff.analysis.figures import metric_name
+from tuneoff.analysis.figures import FORGETTING, metric_name
 from tuneoff.report import units
 from tuneoff.report.arm_schema import ArmSummary, Best, Comparison, Figure, TestFigure
 from tuneoff.report.schema import Report
@@ -105,6 +105,8 @@ MEMORY = Column("peak_memory_bytes", "peak memory", "lower", units.size_spread, 
 TRAINABLE = Column("trainable_parameters", "trainable", "lower", _plain(units.count), short="trained")
 STORED = Column("stored_bytes", "stored", "lower", units.size_spread)
 
+FORGETTING_COLUMN = Column(FORGETTING, "forgetting", "lower", units.change_spread)
+
 MEMORY_KINDS: dict[str, str] = {
     "resident": "the process's resident memory in training",
     "cuda_allocated": "what CUDA's allocator gave out in training",
@@ -116,10 +118,11 @@ COSTS = (TRAIN_TIME, MEMORY, TRAINABLE, STORED)
 
 
 def costs(report: Report) -> tuple[Column, ...]:
-    """Returns the columns of costs; money among them, behind the time that it is of, where prices are stated."""
-    if report.money is None:
-        return COSTS
-    return (TRAIN_TIME, _money("money", "money", report.money.currency), *COSTS[1:])
+    """Returns the columns of costs; money among them, behind the time that it is of, where prices are stated, and what
+    is forgotten, where something is held."""
+    money = () if report.money is None else (_money("money", "money", report.money.currency),)
+    forgetting = () if report.retention is None else (FORGETTING_COLUMN,)
+    return (TRAIN_TIME, *money, *COSTS[1:], *forgetting)
 
 
 def speeds(report: Report) -> tuple[Column, ...]:

@@ -36,6 +36,7 @@ from tuneoff.report.sections import (
     protocol,
     published,
     results,
+    retention,
     search,
 )
 
@@ -159,7 +160,9 @@ def render(report: Report, drawings: Sequence[Drawing], folder: str = "", report
         costs=[picture for picture in pictures if _is_cost(picture)],
         courses=[p for p in pictures if not _is_cost(p) and p.name != DIFFERENCES],
         left_out=left_out,
-        cost_sections=folded_sections(report, results.speed, deployability.section, devices.section, forecast.section),
+        cost_sections=folded_sections(
+            report, retention.section, results.speed, deployability.section, devices.section, forecast.section
+        ),
         certainty_sections=folded_sections(report, certainty.intervals, certainty.pairs, published.section),
         coverage=_coverage(report),
         details=folded_sections(

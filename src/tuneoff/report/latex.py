@@ -231,6 +231,8 @@ def _unit(column: Column, largest: float) -> tuple[str, float, Callable[[float],
         return "", 1.0, "{:.0f}".format
     if column.key == "money":
         return "", 1.0, _three  # its heading names the currency
+    if column is columns.FORGETTING_COLUMN:
+        return "", 1.0, "{:.3f}".format
     size, name = (60.0, "min") if largest >= 600 else (1.0, "s")
     return name, size, _three
 

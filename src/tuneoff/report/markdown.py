@@ -19,6 +19,7 @@ from tuneoff.report.sections import (
     protocol,
     published,
     results,
+    retention,
     search,
 )
 
@@ -36,6 +37,7 @@ def render(report: Report, charts: Sequence[Chart], folder: str = "", report_fol
         results.results(report),
         certainty.intervals(report),
         certainty.pairs(report),
+        retention.section(report),
         published.section(report),
         search.section(report),
         _charts(charts),

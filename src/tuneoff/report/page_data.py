@@ -100,7 +100,14 @@ def _axis(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
     elif AXES[key].unit == "money":
         unit_name = _currency(report)
     title = f"{name} ({'min' if unit_name == 'm' else unit_name})" if unit_name else name
-    return {"key": key, "name": name, "title": title, "better": "lower", "unit": unit, "log": max(values) > 0}
+    return {
+        "key": key,
+        "name": name,
+        "title": title,
+        "better": "lower",
+        "unit": unit,
+        "log": max(values) > 0 and not AXES[key].signed,
+    }
 
 
 def _arm(arm: WeighedArm, report: Report, keys: Sequence[str], look: Mapping[str, str]) -> dict[str, Any]:
@@ -156,7 +163,7 @@ def _limit(key: str, rule: RuleData, report: Report) -> dict[str, Any] | None:
         option, joint = "--min" if at_least else "--max", f" {shlex.quote(metric)}="
     elif key in LIMIT_OPTIONS:
         option, joint, at_least = LIMIT_OPTIONS[key], " ", False
-        write = {"bytes": _size, "money": _amount}.get(AXES[key].unit, _duration)
+        write = {"bytes": _size, "money": _amount, "change": _amount}.get(AXES[key].unit, _duration)
         texts = dict.fromkeys(write(value) for value in values if value > 0)
         named = [(cost_limit(key, text, option).bound, text) for text in texts]
         title = f"{COST_NAMES[key]} at most"

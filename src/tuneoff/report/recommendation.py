@@ -35,6 +35,7 @@ SUPERLATIVES = {
     "latency": "answers fastest",
     "energy": "uses the least energy",
     "money": "costs the least money",
+    "forgetting": "forgets the least",
 }
 COST_NAMES = {
     "time": "train time",
@@ -44,6 +45,7 @@ COST_NAMES = {
     "latency": "latency",
     "energy": "energy",
     "money": "money",
+    "forgetting": "forgetting",
 }
 """Every cost in words; `SUPERLATIVES`: what the arm with the least of it does."""
 LIMIT_OPTIONS = {
@@ -52,9 +54,10 @@ LIMIT_OPTIONS = {
     "stored": "--max-stored",
     "latency": "--max-latency",
     "money": "--max-money",
+    "forgetting": "--max-forgetting",
 }
 """Cost that may be limited -> its option."""
-TOLD_COSTS = ("time", "memory", "stored", "money")
+TOLD_COSTS = ("time", "memory", "stored", "money", "forgetting")
 """Costs that the answer tells."""
 Costs = dict[str, dict[str, float]]
 
@@ -444,6 +447,8 @@ def figure_text(axis: Axis, value: float, currency: str = "") -> str:
     """Formats a cost in its unit, for people; `currency` is the word for money."""
     if axis.unit == "count":
         return units.count(value)
+    if axis.unit == "change":
+        return units.change_spread(value, None)
     if axis.unit == "money":
         return f"{units.number(value)} {currency}".rstrip()
     return {"seconds": units.seconds, "bytes": units.size}.get(axis.unit, _joules)(value)

@@ -96,6 +96,7 @@ class RecommendedArm(Part):
     latency_seconds: float | None = Field(description="for one example")
     energy_joules: float | None = Field(description="of the training phase")
     money: float | None = Field(description="the whole trial, at the study's `prices`")
+    forgetting: float | None = Field(description="by how much what the study holds first is worse after training")
     shortfalls: tuple[ShortfallSummary, ...] = Field(description="limits that it does not keep")
 
 

@@ -18,6 +18,7 @@ from tuneoff.analysis.disagreements import Disagreement, Hardness
 from tuneoff.analysis.examples import SampledExample
 from tuneoff.analysis.forecast_accuracy import ForecastComparison
 from tuneoff.analysis.machine_use import UsageCurve
+from tuneoff.analysis.retention import RetentionReport
 from tuneoff.analysis.search_summary import SearchSummary
 from tuneoff.analysis.statistics import LEVEL, SEEDS_REQUIRED
 from tuneoff.config.data import DataSpec
@@ -297,6 +298,9 @@ class Report(Part):
         description="null while nothing is completed, else the data as a completed trial saw them"
     )
     money: MoneySummary | None = Field(None, description="null where the study has no `prices`")
+    retention: RetentionReport | None = Field(
+        None, description="null where nothing is held (`retention`), else what the arms forget"
+    )
     race: RaceSummary | None = Field(None, description="null without a race over seeds, else how it went")
     deployability: tuple[ArmDeployability, ...] = Field(
         (), description="arms whose trained models were measured again in the forms in which they may be deployed"

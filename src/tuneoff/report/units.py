@@ -103,6 +103,11 @@ def number_spread(value: float, std: float | None) -> str:
     return text if std is None else f"{text} ± {std:,.{digits}f}"
 
 
+def change_spread(value: float, std: float | None) -> str:
+    """Formats a change with its sign, and its spread: `+0.012 ± 0.003`."""
+    return f"{value:+.3f}" if std is None else f"{value:+.3f} ± {std:.3f}"
+
+
 def decimals(value: float) -> int:
     """Returns how many decimals show a number of any size with about four digits; what is under 1e-9 counts as 0."""
     magnitude = abs(value)

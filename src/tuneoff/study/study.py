@@ -489,6 +489,7 @@ class Study:
         max_stored: str | None = None,
         max_latency: str | None = None,
         max_money: str | None = None,
+        max_forgetting: str | None = None,
         at_least: Mapping[str, float] | None = None,
         at_most: Mapping[str, float] | None = None,
         metric: str | None = None,
@@ -507,6 +508,8 @@ class Study:
             max_stored: likewise, of what must be kept beside the base model.
             max_latency: likewise, of one example.
             max_money: likewise, of a whole trial, in the currency of the study's `prices`; a number alone.
+            max_forgetting: by how much what the study holds first may be worse after training, in its unit; a number
+                alone.
             at_least: test metric -> lower limit.
             at_most: test metric -> upper limit.
             metric: what quality is judged by; the primary metric where unset.
@@ -523,7 +526,7 @@ class Study:
         from tuneoff.report.advice import Criteria, advise
 
         costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-        costs["money"] = max_money
+        costs |= {"money": max_money, "forgetting": max_forgetting}
         min_limits, max_limits = (
             [f"{name}={value}" for name, value in (bounds or {}).items()] for bounds in (at_least, at_most)
         )
@@ -689,7 +692,8 @@ class Study:
         refuse_overwriting(Path(out), [*read, store.root, *local_paths])
 
     def _fingerprints(self) -> dict[str, str]:
-        references = list(self.spec.task.data.references)
+        held = self.spec.retention.references if self.spec.retention is not None else ()
+        references = [*self.spec.task.data.references, *held]
         if not self.spec.model.random_weights:
             references.append(self.spec.model.source)
         fingerprints = starts.fingerprints(self.spec)

@@ -22,6 +22,7 @@ from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling import start
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
+from tuneoff.trial.retention.held import check_held, tokenize_held
 
 
 def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
 
     Raises:
         SourceError, DataError: if rows or model cannot be loaded, or inputs are too long for the model.
-        StudyError: naming every method that cannot take the model.
+        StudyError: naming every method that cannot take the model, or all that is held and that the model cannot do.
     """
     task = registry.create_task(study.task)
     loaded, findings = _look_at_data(task, study, require_data or not task.fitted)
@@ -68,10 +69,14 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     if require_data and loaded is not None:
         for trial in {trial.label: trial for trial in trials}.values():
             start.trace(trial, task, loaded.splits["test"], None)
+    check_held(study.model, task, trials)
     contents = _contents(study, data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
-        # So that a tokenizer that does not fit stops the study before the first trial.
-        trial_model.load_tokenizer(study.model, task)
+        # So that a tokenizer that does not fit, and held rows that cannot be used, stop the study before any trial.
+        tokenizer = trial_model.load_tokenizer(study.model, task)
+        if (retention := next((trial.retention for trial in trials if trial.retention is not None), None)) is not None:
+            config, _ = trial_model.load_config(study.model)
+            tokenize_held(retention, study.protocol, study.model, tokenizer, config)
     return {
         "trials": counts_by_trial,
         "labels": list(task.labels),

@@ -15,6 +15,7 @@ from tuneoff.records.record import (
     Memory,
     Noise,
     Parameters,
+    Retention,
     Status,
     Throughput,
     Timing,
@@ -135,6 +136,7 @@ def build_record(
         ranks=measured.ranks,
         inference=evaluated.inference if evaluated else Inference(),
         served=results.served,
+        retention=results.retained.retention if results.retained else Retention(),
         utilisation=measured.utilisation,
         noise=measured.noise,
         stored_bytes=selected.stored_bytes if results.served is None else None,
@@ -147,7 +149,7 @@ def build_record(
         predictions={"test": evaluated.predictions} if evaluated else {},
         kept_files=provenance.kept_files,
         findings=(*findings, *provenance.findings),
-        missing={**measured.missing, **_explain_phases(results)},
+        missing={**measured.missing, **_explain_phases(results), **_explain_retention(provenance.spec, results)},
     )
     return record.model_copy(
         update={"missing": {**_explain_machine_and_model(record, context.device), **record.missing}}
@@ -234,6 +236,20 @@ def _explain_phases(results: TrialResults) -> dict[str, str]:
     elif results.model is None:
         reasons |= dict.fromkeys(MODELLESS, "this method uses no model")
     return reasons
+
+
+def _explain_retention(spec: TrialSpec, results: TrialResults) -> dict[str, str]:
+    """Explains why figures of what the study holds are null."""
+    rewound = ("retention.rewind_metric", "timing.rewind_seconds")
+    if results.retained is not None:
+        reason = results.retained.rewind_reason
+        return dict.fromkeys(rewound, reason) if reason else {}
+    reason = "the study has no `retention`"
+    if results.evaluated is None:
+        reason = "a trial of a search scores validation alone"
+    elif spec.learning_rate is None:
+        reason = "this method does not train"
+    return dict.fromkeys(("retention.forgetting", "timing.retention_seconds", *rewound), reason)
 
 
 def _explain_machine_and_model(record: TrialRecord, device: torch.device) -> dict[str, str]:

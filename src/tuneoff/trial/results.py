@@ -13,6 +13,7 @@ from tuneoff.records.record import (
     Parameters,
     PrecisionInfo,
     PredictionsInfo,
+    Retention,
 )
 from tuneoff.records.served import Served
 from tuneoff.records.start import Start
@@ -49,6 +50,19 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Retained:
+    """What of the base model's own was kept.
+
+    Attributes:
+        retention: the scores.
+        rewind_reason: why there are none of models between the base model and the trained one; empty where there are.
+    """
+
+    retention: Retention
+    rewind_reason: str
+
+
+@dataclass(frozen=True)
 class TrialResults:
     """What the phases of a trial returned.
 
@@ -59,6 +73,7 @@ class TrialResults:
         model: None for a baseline, which uses none, and for a model that others run.
         training: None for a method without training.
         evaluated: None for a trial of a search.
+        retained: None where nothing is held for it.
         continuation: what earlier processes of the trial did.
         served: what was asked of a model that others run; None for every other method.
     """
@@ -69,5 +84,6 @@ class TrialResults:
     model: UsedModel | None = None
     training: Trained | None = None
     evaluated: Evaluated | None = None
+    retained: Retained | None = None
     continuation: Continuation = field(default_factory=Continuation)
     served: Served | None = None

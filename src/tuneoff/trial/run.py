@@ -1,6 +1,6 @@
 """A trial from its specification to its record, in one sequence of phases.
 
-load data -> load model -> attach -> preflight -> train -> select -> evaluate -> measure -> record
+load data -> load model -> attach -> preflight -> train -> select -> evaluate -> retention -> measure -> record
 
 Every phase is handed the trial's context and returns what it found out. A trial of a search ends after training: it
 scores validation and leaves the test split alone. A baseline loads no model, and a model that others run is asked.
@@ -37,7 +37,8 @@ from tuneoff.trial.modeling.precision import choose_device
 from tuneoff.trial.phases import Measured
 from tuneoff.trial.randomness import seed_all
 from tuneoff.trial.recording import Provenance, build_record, without_costs
-from tuneoff.trial.results import Evaluated, TrialResults, UsedModel
+from tuneoff.trial.results import Evaluated, Retained, TrialResults, UsedModel
+from tuneoff.trial.retention.measure import measure_retention
 from tuneoff.trial.training import preflight
 from tuneoff.trial.training.checkpoint import Checkpoint
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
@@ -241,9 +242,12 @@ def conclude(begun: Begun, prepared: ReadyTrial, training: Trained | None, conti
     context, spec = begun.context, begun.context.spec
     trial, selection, checkpoint = prepared.trial, prepared.selection, prepared.checkpoint
     evaluated, selected = None, selection.selected()
+    retained: Retained | None = None
     if spec.purpose == "final":
         selection.restore()
         evaluated = _evaluate(context, trial, selected, begun.place)
+        if spec.retention is not None and checkpoint is not None:
+            retained = measure_retention(context, trial, selection, checkpoint.folder)
     if checkpoint is not None and context.ranks.is_main and not (evaluated and spec.execution.keep_weights):
         checkpoint.discard()
     precision = environment.precision(trial.policy, context.device)
@@ -254,6 +258,7 @@ def conclude(begun: Begun, prepared: ReadyTrial, training: Trained | None, conti
         model=UsedModel(trial.model, trial.counts, precision, trial.start),
         training=training,
         evaluated=evaluated,
+        retained=retained,
         continuation=continuation,
     )
 

@@ -58,13 +58,13 @@ class Limit:
 
 
 def cost_limit(axis: str, text: str, option: str) -> Limit:
-    """Reads an upper limit of a cost that is counted in bytes, in seconds or in money.
+    """Reads an upper limit of a cost that is counted in bytes, in seconds or in money, or of a change.
 
     Raises:
-        StudyError: if the text is no size, no duration or no amount.
+        StudyError: if the text is no size, no duration, no amount or no change.
     """
     cost = AXES[axis]
-    parse = {"bytes": size, "money": amount}.get(cost.unit, duration)
+    parse = {"bytes": size, "money": amount, "change": change}.get(cost.unit, duration)
     return Limit(parse(text, option), text.strip(), axis=cost)
 
 
@@ -174,6 +174,18 @@ def amount(text: str, option: str) -> float:
         hint = f"For example {option} 2.50, in the currency of the study's prices."
         raise StudyError(f"{option}: {text!r} is not an amount", hint=hint)
     return _positive(float(text), text, option)
+
+
+def change(text: str, option: str) -> float:
+    """Reads by how much a metric may be worse, in its own unit: a number alone, 0 or more.
+
+    Raises:
+        StudyError: if it is none.
+    """
+    if re.fullmatch(_NUMBER, text.strip()) is None:
+        hint = f"For example {option} 0.05, in the unit of what the study holds first, such as bits per byte."
+        raise StudyError(f"{option}: {text!r} is not a number of 0 or more", hint=hint)
+    return float(text)
 
 
 def _positive(value: float, text: str, option: str) -> float:

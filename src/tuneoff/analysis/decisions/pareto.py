@@ -16,6 +16,7 @@ from tuneoff.analysis.axes import QUALITY, Axis
 from tuneoff.analysis.figures import why_missing
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Arm, Results
+from tuneoff.analysis.retention import change_sample
 from tuneoff.analysis.statistics import Sample, draw_means
 from tuneoff.analysis.statistics.estimates import MOST_LOGARITHM
 from tuneoff.analysis.statistics.joint import DRAWS
@@ -74,19 +75,26 @@ def cost_draws(results: Results, axis: Axis, draws: int = DRAWS) -> Draws:
     """Draws true means of a cost. Each arm's error is Student's over the logarithms of its seeds, so that no draw is
     negative; over the seeds themselves where one costs nothing.
 
+    Of what an arm forgets, which may be below 0, it is over seeds and the rows of what is held.
+
     An arm that does not train costs nothing of what only training costs.
     """
     means, missing, drawn, still = {}, {}, {}, []
+    is_held = any(record.retention.held for record in results.completed)
     for index, arm in enumerate(results.arms):
         values = [value for record in arm.completed if (value := axis.of(record)) is not None]
-        if not values and not arm.trains and arm.completed and axis.training:
+        if not values and not arm.trains and arm.completed and axis.training and (is_held or not axis.signed):
             values = [0.0] * max(len(arm.completed), 2)
         if not values:
             reasons = dict.fromkeys(why_missing(record, axis.place) for record in arm.completed)
             missing[arm.label] = "; ".join(reasons) or "no trial of this arm has completed"
             continue
         means[arm.label] = float(np.mean(values))
-        if len(values) > 1:
+        if len(values) > 1 and axis.signed and arm.trains:
+            changes = change_sample(arm)
+            assert changes is not None  # it has values
+            drawn[arm.label] = draw_means([changes], draws, seed=index + 1)[:, 0]
+        elif len(values) > 1:
             drawn[arm.label] = _cost_errors(arm.label, values, draws, seed=index + 1)
         else:
             drawn[arm.label] = np.full(draws, means[arm.label])

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 @click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
 @click.option("--max-latency", metavar="TIME", help="Median latency of one example at most this, e.g. 20ms.")
 @click.option("--max-money", metavar="AMOUNT", help="A whole trial at most this, in the currency of the prices.")
+@click.option(
+    "--max-forgetting",
+    metavar="CHANGE",
+    help="What the study holds first (`retention`) at most this much worse after training, in its unit, e.g. 0.05.",
+)
 @click.option("--min", "at_least", multiple=True, metavar="METRIC=VALUE", help="A test metric at least this.")
 @click.option("--max", "at_most", multiple=True, metavar="METRIC=VALUE", help="A metric of which less is better.")
 @click.option(
@@ -70,8 +75,8 @@ if TYPE_CHECKING:
     "--pareto",
     multiple=True,
     metavar="AXES",
-    help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency, energy and "
-    "money, e.g. quality,memory; may be repeated. quality,time where none is named.",
+    help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency, energy, "
+    "money and forgetting, e.g. quality,memory; may be repeated. quality,time where none is named.",
 )
 @_common.json_option("Print the recommendation as JSON (docs/recommend.md).")
 @_common.traceback_option
@@ -87,6 +92,7 @@ def recommend_command(
     max_stored: str | None,
     max_latency: str | None,
     max_money: str | None,
+    max_forgetting: str | None,
     at_least: tuple[str, ...],
     at_most: tuple[str, ...],
     as_good_as: str | None,
@@ -119,6 +125,7 @@ def recommend_command(
       tuneoff recommend runs/quickstart-1a2b3c --min accuracy=0.9 --prefer stored --pareto quality,stored,latency
       tuneoff recommend runs/quickstart-1a2b3c --deployable merged --deployable onnx
       tuneoff recommend runs/quickstart-1a2b3c --prices prices.yaml --max-money 0.02
+      tuneoff recommend runs/quickstart-1a2b3c --max-forgetting 0.02 --pareto quality,forgetting
       tuneoff recommend --before reviews.study.yaml --max-memory 2GB
       tuneoff recommend --before quickstart --set protocol.batch_size=4 --methods full,lora
     """
@@ -128,7 +135,7 @@ def recommend_command(
     from tuneoff.store.series import SeriesStore
 
     costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
-    costs["money"] = max_money
+    costs |= {"money": max_money, "forgetting": max_forgetting}
     stated = _common.read_prices(prices)
     criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated, forms)
     advice: Advice | AdviceBefore | SeriesAdvice

@@ -103,6 +103,7 @@ def _refuse_measured(criteria: Criteria) -> None:
 
     options = {
         "--max-latency": criteria.costs["latency"],
+        "--max-forgetting": criteria.costs["forgetting"],
         "--as-good-as": criteria.as_good_as,
         "--margin": criteria.margin,
         "--min": criteria.at_least,

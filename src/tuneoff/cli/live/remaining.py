@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tuneoff.config.spec import TrialSpec
 
-STAGES = (("load",), ("tokenize",), ("preflight",), ("train", "validation", "checkpoint"), ("test",), ("inference",))
+STAGES = (
+    ("load",),
+    ("tokenize",),
+    ("preflight",),
+    ("train", "validation", "checkpoint"),
+    ("test",),
+    ("inference",),
+    ("retention",),
+    ("rewind",),
+)
 """A trial's phases in order; phases that alternate stand together."""
 _STAGE = {phase: stage for stage, phases in enumerate(STAGES) for phase in phases}
 

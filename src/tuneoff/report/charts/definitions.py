@@ -15,7 +15,7 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.search_summary import Choices, SearchedArm
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
-from tuneoff.report.charts import answers, messages, standings
+from tuneoff.report.charts import answers, messages, rewinding, standings
 from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
 from tuneoff.report.charts.differences import DIFFERENCES, build_differences
 from tuneoff.report.charts.style import assign_styles
@@ -52,6 +52,7 @@ class ScatterDefinition:
     what: str
     column: Column
     axis: Callable[[list[float]], tuple[float, ChartAxis]]
+    signed: bool = False
 
 
 def _seconds_axis(values: list[float]) -> tuple[float, ChartAxis]:
@@ -64,6 +65,10 @@ def _seconds_axis(values: list[float]) -> tuple[float, ChartAxis]:
 def _bytes_axis(values: list[float]) -> tuple[float, ChartAxis]:
     size, name = units.byte_unit(max(values))
     return size, ChartAxis(f"peak memory while training ({name})", "log", _plain)
+
+
+def _change_axis(_: list[float]) -> tuple[float, ChartAxis]:
+    return 1.0, ChartAxis("forgetting (below 0: better than before)", "linear", _plain)
 
 
 def _plain(value: float) -> str:
@@ -86,13 +91,21 @@ SCATTERS = (
     ScatterDefinition("quality_train_time", "train time", columns.TRAIN_TIME, _seconds_axis),
     ScatterDefinition("quality_peak_memory", "peak memory", columns.MEMORY, _bytes_axis),
     ScatterDefinition("quality_parameters", "trainable parameters", columns.TRAINABLE, _count_axis),
+    ScatterDefinition("quality_forgetting", "forgetting", columns.FORGETTING_COLUMN, _change_axis, signed=True),
 )
 SENSITIVITY = "learning_rate_sensitivity"
 LABELLED = 12
 """Most arms of a chart of which all have a label; of more only the front, the best and the baseline."""
 SEEDS_FOR_BARS = 4
 """Fewest seeds whose spread is drawn as a bar; fewer are drawn one by one."""
-_NAMES = (*(d.name for d in (*SCATTERS, *CURVES)), SENSITIVITY, DIFFERENCES, *standings.NAMES, *answers.NAMES)
+_NAMES = (
+    *(d.name for d in (*SCATTERS, *CURVES)),
+    SENSITIVITY,
+    DIFFERENCES,
+    *standings.NAMES,
+    *answers.NAMES,
+    *rewinding.NAMES,
+)
 FILES = tuple(f"{name}.png" for name in _NAMES)
 """Every file that a report may hold a chart in."""
 
@@ -113,6 +126,7 @@ def build_charts(report: Report) -> list[Chart]:
         standings.build_ties(report),
         standings.build_forecast(report),
         *answers.build(report),
+        *rewinding.build(report),
     )
     metric_charts = [chart for chart in drawn if chart is not None]
     return metric_charts + sensitivity
@@ -147,14 +161,14 @@ def _loss_unit(report: Report) -> str:
     return units_of[0] if units_of else "nats"
 
 
-def _points(column: Column, report: Report) -> list[_Point]:
-    """Lists the arms that train and have both a score and this cost."""
+def _points(column: Column, report: Report, signed: bool = False) -> list[_Point]:
+    """Lists the arms that train and have both a score and this cost, above 0 unless it is signed."""
     name = report.study.primary_metric or ""
     return [
         _Point(entry, value[0], score, score.mean)
         for entry in report.methods
         if entry.trains and (score := entry.metrics.get(name)) is not None and score.mean is not None
-        if (value := column.value(entry)) is not None and value[0] > 0
+        if (value := column.value(entry)) is not None and (signed or value[0] > 0)
     ]
 
 
@@ -169,7 +183,7 @@ def _time_front(report: Report) -> list[str]:
 
 def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
     name, column = report.study.primary_metric or "", definition.column
-    points = _points(column, report)
+    points = _points(column, report, definition.signed)
     if len(points) < 2:
         return None  # nothing is compared by one point
     size, axis = definition.axis([point.cost for point in points])
@@ -202,7 +216,12 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
         name=definition.name,
         kind="scatter",
         title=messages.title(
-            messages.of_cost(report, column, [(p.arm.method, p.cost, p.mean) for p in points]), lead, report
+            # A share of what may be below 0 says nothing.
+            ""
+            if definition.signed
+            else messages.of_cost(report, column, [(p.arm.method, p.cost, p.mean) for p in points]),
+            lead,
+            report,
         ),
         x=axis,
         y=ChartAxis(

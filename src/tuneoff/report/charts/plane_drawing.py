@@ -151,7 +151,8 @@ def _set_limits(axes: Axes, chart: Chart) -> None:
         first = 0.0 if first <= FROM_START * last else first
         # A single evaluation is a point: it needs a width to stand in.
         axes.set_xlim((first - 1, last + 1) if first == last else (first - (last - first) * 0.03, last * 1.015))
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there is no half a step
+        # There is no half a step, but half of a trained change.
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=last > 1))
         return
     _scatter_width(axes, chart.x, [s.x[0] for s in chart.series])
 
@@ -185,6 +186,10 @@ def _quality_range(chart: Chart) -> tuple[float, float]:
 def _scatter_width(axes: Axes, axis: ChartAxis, values: Sequence[float]) -> None:
     low, high = min(values), max(values)
     axes.set_xscale(axis.scale)
+    if axis.scale == "linear":
+        margin = (high - low) * 0.15 or abs(high) * 0.5 or 0.05
+        axes.set_xlim(low - margin, high + margin)
+        return
     axes.set_xlim(low / (1.6 * (high / low) ** 0.06), high * 1.6 * (high / low) ** 0.06)
     axes.xaxis.set_minor_formatter(NullFormatter())
     if math.log10(high / low) > 2:

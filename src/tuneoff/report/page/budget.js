@@ -47,7 +47,7 @@ function showExplorer(explorer) {
 
   function figuresOf(label) {
     const arm = armOf[label];
-    return explorer.axes.filter((axis) => ["quality", "time", "memory", "stored", "money"].includes(axis.key) && arm.figures[axis.key])
+    return explorer.axes.filter((axis) => ["quality", "time", "memory", "stored", "money", "forgetting"].includes(axis.key) && arm.figures[axis.key])
       .map((axis) => `${axis.name} ${arm.figures[axis.key].text}`).join(", ");
   }
 

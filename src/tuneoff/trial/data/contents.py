@@ -19,7 +19,7 @@ def verify_rows(spec: TrialSpec, loaded: DataInfo) -> None:
     Raises:
         ContentChanged: naming what changed since the trial was planned.
     """
-    _verify(spec, spec.task.data.references)
+    _verify(spec, spec.references)
     for name, split in loaded.splits.items():
         if spec.contents.get(name, split.fingerprint) != split.fingerprint:
             raise ContentChanged(f"the {name} rows are not those that this run saw before its first trial", hint=_AGAIN)

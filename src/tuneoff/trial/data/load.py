@@ -75,7 +75,7 @@ def load(task: Task, spec: TaskSpec, protocol: Protocol) -> TrialData:
     splits = {name: [replace(e, index=i) for i, e in enumerate(splits[name])] for name in ("train", *limits)}
     task.refit(splits["train"])
     info = DataInfo(
-        splits={name: _describe(task, examples) for name, examples in splits.items()},
+        splits={name: describe(task, examples) for name, examples in splits.items()},
         labels=task.labels,
         fitted=dict(task.fitted_options),
         columns=columns,
@@ -224,7 +224,8 @@ def _overlap(splits: dict[str, list[Example]], key: Callable[[Example], tuple[st
     }
 
 
-def _describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
+def describe(task: Task, examples: Sequence[Example]) -> SplitInfo:
+    """Returns what the record says of a split's examples."""
     digest = hashlib.sha256()
     for example in examples:
         text, *others = _parts(example)

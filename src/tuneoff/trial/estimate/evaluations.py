@@ -7,13 +7,16 @@ from itertools import repeat
 
 from tuneoff.interfaces import Features
 from tuneoff.trial.assembly import Assembled
+from tuneoff.trial.data.batching import pads_targets_apart
 from tuneoff.trial.estimate import real_steps
 from tuneoff.trial.estimate.material import Material
 from tuneoff.trial.estimate.real_steps import WritingTiming
-from tuneoff.trial.estimate.schedule import MicroBatch
-from tuneoff.trial.estimate.step_cost import ModelStateBytes, Part, StepCost
+from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, evaluation_batches, writing_batches
+from tuneoff.trial.estimate.step_cost import ModelStateBytes, Part, StepCost, rule_of_thumb
 from tuneoff.trial.estimate.time_model import Curve, TimeModel
 from tuneoff.trial.estimate.topology import Topology
+from tuneoff.trial.modeling.load import load_config
+from tuneoff.trial.retention.held import TokenizedSet
 from tuneoff.trial.training.evaluate import WARM_UP, evenly, latency_budget, latency_examples
 
 SINGLES = 3
@@ -136,6 +139,34 @@ class Evaluations:
         """Returns the seconds of the test, without what is computed once."""
         seconds = self._first * sum(self._rest(batch.padded_tokens) for batch in self._batches["test"])
         return seconds + (self._writing("test") if self._material.writes else 0.0)
+
+    def held(self) -> float:
+        """Returns the seconds of scoring what the study holds, once."""
+        return sum(self._held(one) for one in self._material.held)
+
+    def _held(self, one: TokenizedSet) -> float:
+        spec, task, features = self._material.spec, one.held.task, one.features
+        lengths = Lengths(features, pads_targets_apart(task, features))
+        size, device_type = one.held.batch_size(spec.protocol), self._topology.device_type
+        batches = evaluation_batches(lengths, size, device_type)
+        seconds = sum(self.forward(batch.padded_tokens) for batch in batches)
+        if one.held.is_text:
+            # Every token has logits, where in the study's own task a few have.
+            tokens = sum(batch.targets for batch in batches)
+            seconds += self._times.seconds(rule_of_thumb(self._output_weights(), tokens))
+        if one.held.metric.written:
+            prompts = [len(f.prompt_ids or f.input_ids) for f in features]
+            room = task.target_room or 1
+            seconds += sum(
+                self._writing_seconds(len(batch.rows), batch.padded_tokens, room)
+                for batch in writing_batches(lengths, size, prompts)
+            )
+        return seconds
+
+    def _output_weights(self) -> int:
+        """Returns the weights of the layer that turns hidden states into logits over the vocabulary."""
+        config, _ = load_config(self._material.spec.model, offline=True)
+        return int(config.hidden_size * config.vocab_size)
 
     def inference(self, before: float) -> float:
         """Returns the seconds of timing the trained model, in a trial that has taken so many seconds before; none

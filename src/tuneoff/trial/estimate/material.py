@@ -21,6 +21,7 @@ from tuneoff.trial.estimate.schedule import Lengths, MicroBatch, evaluation_batc
 from tuneoff.trial.estimate.time_model import Speed
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.precision import Policy
+from tuneoff.trial.retention.held import TokenizedSet, tokenize_held
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Material:
         task: its task.
         examples, features: of every split.
         trains: whether its method trains.
+        held: what is scored before and after training; empty where nothing is.
     """
 
     spec: TrialSpec
@@ -39,6 +41,7 @@ class Material:
     examples: dict[str, list[Example]]
     features: dict[str, list[Features]]
     trains: bool
+    held: Sequence[TokenizedSet] = ()
 
     def lengths(self, split: str) -> Lengths:
         """Returns the lengths of a split's examples."""
@@ -74,7 +77,8 @@ class StudyCache:
     """Loads the data of a study's trials and measures the machine's speed, each once."""
 
     def __init__(self) -> None:
-        self._materials: dict[str, tuple[Material, Any, dict[str, float]]] = {}
+        self._materials: dict[str, tuple[Material, Any, Any, dict[str, float]]] = {}
+        self._held: dict[str, Sequence[TokenizedSet]] = {}
         self._speeds: dict[str, Speed] = {}
 
     def material(self, spec: TrialSpec, method: Method[Any]) -> tuple[Material, dict[str, float]]:
@@ -88,9 +92,18 @@ class StudyCache:
         key = repr((spec.model, spec.task, spec.protocol.model_copy(update={"seeds": (0,)}), demonstration_key))
         if key not in self._materials:
             self._materials[key] = _load(spec, method)
-        material, model, startup_seconds = self._materials[key]
+        material, model, tokenizer, startup_seconds = self._materials[key]
         check_length(model, material.task, spec.protocol.max_length, method, spec.label)
-        return replace(material, spec=spec, trains=method.trains), startup_seconds
+        held = self._tokenize_held(spec, model, tokenizer)
+        return replace(material, spec=spec, trains=method.trains, held=held), startup_seconds
+
+    def _tokenize_held(self, spec: TrialSpec, model: Any, tokenizer: Any) -> Sequence[TokenizedSet]:
+        if spec.retention is None:
+            return ()
+        key = repr((spec.model, spec.retention, spec.protocol.model_copy(update={"seeds": (0,)})))
+        if key not in self._held:
+            self._held[key] = tokenize_held(spec.retention, spec.protocol, spec.model, tokenizer, model.config)
+        return self._held[key]
 
     def speed(self, device: torch.device, policy: Policy) -> Speed:
         """Returns how fast the device computes under a policy."""
@@ -100,9 +113,9 @@ class StudyCache:
         return self._speeds[key]
 
 
-def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str, float]]:
-    """Loads what a trial works on and its model without weights; returns both, and the seconds of loading and
-    tokenizing."""
+def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, Any, dict[str, float]]:
+    """Loads what a trial works on, its model without weights and its tokenizer; returns these, and the seconds of
+    loading and tokenizing."""
     task = registry.create_task(spec.task)
     started = time.perf_counter()
     data = trial_data.load(task, spec.task, spec.protocol)
@@ -115,4 +128,4 @@ def _load(spec: TrialSpec, method: Method[Any]) -> tuple[Material, Any, dict[str
         for split, rows in data.splits.items()
     }
     startup_seconds = {"load": loaded - started, "tokenize": time.perf_counter() - loaded}
-    return Material(spec, task, data.splits, features, method.trains), model, startup_seconds
+    return Material(spec, task, data.splits, features, method.trains), model, tokenizer, startup_seconds

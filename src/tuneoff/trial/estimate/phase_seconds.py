@@ -113,11 +113,15 @@ def phase_seconds(
     seconds |= {split: seconds[split] + kept[split] for split in kept}
     if kept:
         parts["frozen"] = kept["train"]
+    is_fast = spec.execution.engine == "fast"
     # Of each seed the rows are others, and so are their tokens.
-    shares_rows = spec.execution.engine == "fast" and spec.protocol.splits == "fixed"
-    if shares_rows and not counts.request.method.demonstrations:
+    if is_fast and spec.protocol.splits == "fixed" and not counts.request.method.demonstrations:
         kept["tokenize"] = startup["tokenize"]
     seconds["inference"] = evaluations.inference(sum(seconds.values()))
+    if material.held:
+        seconds |= _held_seconds(counts, evaluations, startup["load"])
+        if is_fast:
+            kept["retention"] = startup["load"] + evaluations.held()
     search = counts.request.search
     if search is None or training is None:
         return PhaseSeconds(seconds, parts, kept=kept)
@@ -136,3 +140,21 @@ def phase_seconds(
         "checkpoint": validations * checkpoint,
     }
     return PhaseSeconds(seconds, parts, search_seconds, kept)
+
+
+def _held_seconds(counts: ForecastCounts, evaluations: Evaluations, load: float) -> dict[str, float]:
+    """Returns the seconds of scoring what the study holds: by the base model, the trained one and those between.
+
+    Args:
+        counts, evaluations: of a final trial.
+        load: seconds to load the base model.
+    """
+    material, once = counts.material, evaluations.held()
+    # Where the task has put a head on the model, the language model's own is loaded for the trained one.
+    own_head = load if material.task.adds_head else 0.0
+    seconds = {"retention": load + once + own_head + once}
+    retention = material.spec.retention
+    if retention is not None and retention.rewind and counts.request.method.mergeable:
+        fractions = len(retention.rewind)
+        seconds["rewind"] = load + own_head + fractions * once + evaluations.validation(fractions)
+    return seconds

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tuneoff import registry
 from tuneoff.config.spec import TrialSpec
@@ -36,6 +37,7 @@ from tuneoff.trial.estimate.time_model import Curve, TimeModel
 from tuneoff.trial.modeling import allocator
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
+from tuneoff.trial.retention.held import TokenizedSet, tokenize_held
 from tuneoff.trial.training import preflight
 
 BUDGET_SHARE = 0.02
@@ -97,7 +99,11 @@ def _profile(request: ForecastRequest, context: TrialContext) -> ArmForecast:
     trial = assemble(context, method)
     prefix = trial.runner.prefix
     request = replace(request, keeps_frozen=prefix is not None and prefix.states is not None)
-    material = Material(request.spec, trial.task, trial.data.splits, trial.features, method.trains)
+    spec, held = request.spec, list[TokenizedSet]()
+    if spec.retention is not None:
+        model: Any = trial.runner.attached.model
+        held = tokenize_held(spec.retention, spec.protocol, spec.model, trial.runner.tokenizer, model.config)
+    material = Material(spec, trial.task, trial.data.splits, trial.features, method.trains, held)
     counts = ForecastCounts(request, material, request.setup(trial.policy, device))
     if prefix is not None and not counts.keeps_frozen:
         prefix.states = None

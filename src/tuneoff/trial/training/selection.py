@@ -79,13 +79,9 @@ class Selection:
 
     def validate(self, step: int) -> dict[str, float]:
         """Scores validation; a better score, or an equal one at a lower loss, is kept."""
-        task, phases, emit = self.runner.task, self.context.phases, self.context.emit
+        phases, emit = self.context.phases, self.context.emit
         with phases("validation"):
-            predictions = predict(self.runner, self.features, self.examples)
-            if self.metric.written:
-                predictions, _ = write(self.runner, self.features, self.examples, predictions, emit)
-            chosen = task.choose(predictions)
-            metrics = task.score(task.judge(task.decide(predictions, chosen), self.examples), "validation")
+            metrics, chosen = self.measure(self.runner)
         values = {metric.name: metric.value for metric in metrics}
         emit({"kind": "validation", "step": step, "metrics": values})
         if self.metric.name not in values:
@@ -101,6 +97,15 @@ class Selection:
                 with phases("checkpoint"), interruption.deferred():
                     self.checkpoint.save(step)
         return values
+
+    def measure(self, runner: ModelRunner) -> tuple[list[Metric], dict[str, Any]]:
+        """Returns a model's scores on validation, and the options of the task that were chosen for them."""
+        task = runner.task
+        predictions = predict(runner, self.features, self.examples)
+        if self.metric.written:
+            predictions, _ = write(runner, self.features, self.examples, predictions, self.context.emit)
+        chosen = task.choose(predictions)
+        return task.score(task.judge(task.decide(predictions, chosen), self.examples), "validation"), chosen
 
     def state(self) -> SelectionState:
         """Returns the validation so far; the weights that are kept are in the checkpoint's folder."""
