@@ -121,7 +121,7 @@ class PeftMethod(Method[O]):
         if not all((folder / name).is_file() for name in ADAPTER_FILES):
             return "it holds no adapter of PEFT: it is of another method"
         try:
-            saved = json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
+            saved = read_config(folder)
         except ValueError:
             return f"its {ADAPTER_FILES[0]} is no JSON"
         module: Any = attached.module
