@@ -103,6 +103,7 @@ def test_times_add_up(name: str, finished: Finished) -> None:
     assert timing["prefix_seconds"] is None, "no blocks of these are frozen, or nothing is shared by a run"
     apart = {
         "prefix_seconds",
+        "start_seconds",
         "train_seconds",
         "total_seconds",
         "first_steps_seconds",
