@@ -231,3 +231,19 @@ def test_a_series_without_a_list_and_a_study_with_one_are_refused(small_study: P
         Series(small_study)
     with pytest.raises(StudyError, match="a list of sizes is a series"):
         Study(small_study, overrides=SIZES)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["protocol.seeds=race", "protocol.splits=per_seed", "protocol.search={trials: 4, per_seed: true}"],
+)
+def test_races_draws_and_searches_are_those_of_each_member(
+    override: str, small_study: Path, fake_executor: FakeExecutor
+) -> None:
+    series = Series(small_study, overrides=[*SIZES, override]).run("sizes")
+    alone = {size: Study(small_study, overrides=[f"protocol.train_rows={size}", override]) for size in ("4", "8")}
+    assert series.problems == {}
+    for name, study in alone.items():
+        study.run(f"alone-{name}")
+        ids = [StudyStore(Path(folder)).trial_ids() for folder in (f"sizes/members/{name}", f"alone-{name}")]
+        assert ids[0] == ids[1]
