@@ -203,6 +203,11 @@ class SeriesEnded(_OfAll):
     outcome: Outcome = Field(description="as of `study_ended`; `failed_trials` also where a member could not be run")
     error: str | None = Field(description="what was wrong, after `error`; else null")
     problems: dict[str, str] = Field(description="member -> why it could not be run")
+    report: dict[str, Any] | None = Field(
+        None,
+        description="of `run`: the report of the series (series-report.md) after `completed` and `failed_trials`, "
+        "where a member has a result; else null",
+    )
 
 
 StreamEvent = Annotated[
@@ -325,7 +330,12 @@ def series_started(study: str, folder: str, axis: str, members: Iterable[str]) -
     }
 
 
-def series_ended(outcome: Outcome, problems: Mapping[str, str] | None = None, error: str | None = None) -> Event:
+def series_ended(
+    outcome: Outcome,
+    problems: Mapping[str, str] | None = None,
+    report: dict[str, Any] | None = None,
+    error: str | None = None,
+) -> Event:
     """Returns the last line of the stream of a series."""
     return {
         "event": "series_ended",
@@ -333,6 +343,7 @@ def series_ended(outcome: Outcome, problems: Mapping[str, str] | None = None, er
         "outcome": outcome,
         "error": error,
         "problems": dict(problems or {}),
+        "report": report,
     }
 
 

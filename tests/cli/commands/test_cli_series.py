@@ -111,6 +111,7 @@ def test_a_stream_begins_and_ends_with_the_series(command: Command) -> None:
         "series_ended",
     ]
     assert (events[0]["axis"], events[0]["members"]) == ("model", ["other", "minilm"])
+    assert events[-1]["report"] == json.loads(Path("bases/report/report.json").read_text(encoding="utf-8"))
     assert (events[-1]["outcome"], events[-1]["problems"]) == ("failed_trials", {"other": "no model org/other"})
     code, out, _ = command("watch", "bases", "--json")
     watched = stream(out)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tuneoff.analysis.results import Results
     from tuneoff.cli.live.stream import Stream
     from tuneoff.report.schema import Report
+    from tuneoff.report.series.schema import SeriesReport
     from tuneoff.study.series import Series
     from tuneoff.study.study import Study
 
@@ -54,8 +55,12 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
     if problems:
         state.exit_code = TRIAL_FAILED
     outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
-    stream.send(events.series_ended(outcome, problems))
-    _show_series(series)
+    report = _write_report(series)
+    stream.send(events.series_ended(outcome, problems, report.as_data() if report is not None else None))
+    if report is not None and not stream.wanted:
+        from tuneoff.report.series import terminal
+
+        terminal.render(report, series.store, _common.console())
     for name, problem in series.problems.items():
         _common.echo(f"not run: {name}: {problem.message}", err=True, style="red")
 
@@ -66,20 +71,19 @@ def _members(series: Series) -> str:
     return f"{PLACES[series.axis]} {', '.join(series.members)}"
 
 
-def _show_series(series: Series) -> None:
-    """Writes and shows the report of the whole; nothing where no member has a result, as each has said."""
+def _write_report(series: Series) -> SeriesReport | None:
+    """Writes the report of the whole and returns it; None where no member has a result, as each has said."""
     from tuneoff.analysis.series.members import gather_series
-    from tuneoff.report.series import files, terminal
+    from tuneoff.report.series import files
     from tuneoff.report.series.builder import build_series
 
-    store = series.store
     try:
-        results = gather_series(store)
+        results = gather_series(series.store)
     except StoreError:
-        return
+        return None
     report = build_series(results)
     files.write_built(results, report)
-    terminal.render(report, store, _common.console())
+    return report
 
 
 def _show(name: str, results: Results, report: Report) -> None:
