@@ -23,7 +23,6 @@ from tuneoff.report.advice import Criteria, advise
 from tuneoff.report.builder import build_report
 from tuneoff.report.charts.definitions import build_charts
 from tuneoff.report.files import write_built
-from tuneoff.report.latex import document
 from tuneoff.report.markdown import render
 
 AXIS = AXES["forgetting"]
@@ -136,7 +135,6 @@ def test_every_form_of_the_report_tells_it(tmp_path: Path) -> None:
     assert "| base model | 1.200 | – | 0.400 | – |" in markdown
     assert "prompt_tuning cannot be merged" in markdown
     assert "forgetting_mean" in (folder / "methods.csv").read_text(encoding="utf-8")
-    assert "forgetting" in document(report, [], cited=False)
     explorer = page_data.explorer(report, "")
     assert explorer is not None
     axis = next(axis for axis in explorer["axes"] if axis["key"] == "forgetting")

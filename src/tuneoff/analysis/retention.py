@@ -20,7 +20,7 @@ class MeanFigure(Frozen):
     interval_high: float | None = Field(None, description="its other end")
 
 
-class Change(MeanFigure):
+class HeldChange(MeanFigure):
     """By how much a text or a task is worse after training: above 0 something was forgotten."""
 
     interval_over: str | None = Field(None, description="what varies in the interval: `seeds and examples`, …")
@@ -33,7 +33,7 @@ class HeldByArm(Frozen):
     method: str = Field(description="the arm's label")
     seeds: tuple[int, ...] = Field(description="seeds that it was scored at")
     after: float = Field(description="its metric after training, mean over these seeds")
-    change: Change = Field(description="against the base model")
+    change: HeldChange = Field(description="against the base model")
 
 
 class HeldSummary(Frozen):
@@ -146,7 +146,7 @@ def _by_arm(arm: Arm, name: str, scores: dict[int, HeldScore]) -> HeldByArm:
         method=arm.label,
         seeds=tuple(scores),
         after=sum(score.after for score in scores.values()) / len(scores),
-        change=Change(
+        change=HeldChange(
             mean=estimated.mean,
             interval_low=interval.low if interval else None,
             interval_high=interval.high if interval else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuneoff.analysis.figures import metric_name
-from tuneoff.analysis.retention import Change, HeldSummary, MeanFigure, RetentionReport
+from tuneoff.analysis.retention import HeldChange, HeldSummary, MeanFigure, RetentionReport
 from tuneoff.encoding import markdown as escaped
 from tuneoff.report import columns, units
 from tuneoff.report.markup import grid
@@ -42,7 +42,7 @@ def _cells(label: str, retention: RetentionReport) -> list[str]:
     return cells
 
 
-def _change(change: Change) -> str:
+def _change(change: HeldChange) -> str:
     if change.interval_low is None or change.interval_high is None:
         return f"{units.change_spread(change.mean, None)} (no interval)"
     ends = [units.change_spread(end, None) for end in (change.interval_low, change.interval_high)]
