@@ -235,7 +235,7 @@ def test_a_series_without_a_list_and_a_study_with_one_are_refused(small_study: P
 
 @pytest.mark.parametrize(
     "override",
-    ["protocol.seeds=race", "protocol.splits=per_seed", "protocol.search={trials: 4, per_seed: true}"],
+    ["protocol.seeds=race", "protocol.splits=per_seed", "protocol.search={trials: 24, per_seed: true}"],
 )
 def test_races_draws_and_searches_are_those_of_each_member(
     override: str, small_study: Path, fake_executor: FakeExecutor
