@@ -270,10 +270,17 @@ def test_the_tours_studies_are_studies() -> None:
     assert texts.task.options["template"] == "{source}\n\nSummary: "
 
 
-def test_the_page_of_methods_lists_every_method_and_recipe() -> None:
+def test_the_page_of_methods_lists_every_method_and_published_comparison() -> None:
     text = (DOCS / "methods.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `([\w-]+)` \|", text, flags=re.MULTILINE))
-    assert listed == {*registry.methods(), *loading.recipe_names()} - {"quickstart", "quickstart-summarize"}
+    published = {name for name in loading.recipe_names() if not name.startswith("quickstart")}
+    assert listed == {*registry.methods(), *published}
+
+
+def test_the_page_of_tasks_lists_every_further_quickstart() -> None:
+    text = (DOCS / "tasks.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(quickstart-[\w-]+)` \|", text, flags=re.MULTILINE))
+    assert listed == {name for name in loading.recipe_names() if name.startswith("quickstart-")}
 
 
 def test_the_readme_names_what_the_makefile_has_and_both_quickstarts_figures() -> None:

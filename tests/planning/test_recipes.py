@@ -203,10 +203,15 @@ def test_one_published_rate_serves_all_rows(name: str) -> None:
     assert {trial.learning_rate for trial in plan(study)} <= {study.protocol.learning_rate, None}
 
 
-def test_the_summarising_quickstart_needs_no_hub_and_mixes_no_module() -> None:
-    study = load("quickstart-summarize")
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - PUBLISHED - {"quickstart"}))
+def test_further_quickstarts_need_no_hub_and_mix_no_module(name: str) -> None:
+    study = load(name)
     data = study.task.data
     assert {spec.source if spec else None for spec in (data.train, data.validation, data.test)} == {"docstrings"}
+
+
+def test_the_summarising_quickstart_has_its_methods() -> None:
+    study = load("quickstart-summarize")
     assert {"zero_shot", "lead", "lora", "prompt_tuning", "ia3", "last_block", "qlora"} == set(study.methods)
 
 
