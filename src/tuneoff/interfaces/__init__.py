@@ -36,6 +36,7 @@ from tuneoff.interfaces.method import (
 )
 from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, PooledMetric
 from tuneoff.interfaces.model import Attached, StartRows, TaskView
+from tuneoff.interfaces.proposals import Proposal, Rule, Setting
 from tuneoff.interfaces.rows import Rows, has_lone_surrogate, is_missing
 from tuneoff.interfaces.source import ModelFiles, Source
 from tuneoff.interfaces.tag_sequences import OUTSIDE, Entity, read_entities, split_tag, write_tags
@@ -75,12 +76,15 @@ __all__ = [
     "PooledMetric",
     "Prediction",
     "Prior",
+    "Proposal",
     "Questions",
     "Reference",
     "Reply",
     "Rows",
+    "Rule",
     "Served",
     "ServedModel",
+    "Setting",
     "Source",
     "SourceSpec",
     "StartRows",

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tuneoff.interfaces.examples import Example
 from tuneoff.interfaces.model import Attached, StartRows, TaskView
+from tuneoff.interfaces.proposals import Proposal, Setting
 from tuneoff.interfaces.task import Produces, Task
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Finding, Prediction
@@ -151,6 +152,11 @@ class AnyMethod(ABC, Generic[O]):
     def cited(self) -> tuple[Reference, ...]:
         """Returns the references of the method with these options."""
         return self.references
+
+    def propose(self, setting: Setting) -> tuple[Proposal, ...]:
+        """Proposes values for options, and for settings of the study, by published rules; those that keep what there
+        is are told too. `tuneoff init` and `tuneoff recommend --before` show them and change nothing."""
+        return ()
 
     @property
     def virtual_tokens(self) -> int:

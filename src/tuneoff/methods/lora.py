@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from tuneoff.errors import StoreError, UnsupportedModel, did_you_mean
-from tuneoff.interfaces import Attached, LearningRate, MethodOptions, Prior, Reference, StartRows, TaskView
+from tuneoff.interfaces import (
+    Attached,
+    LearningRate,
+    MethodOptions,
+    Prior,
+    Proposal,
+    Reference,
+    Setting,
+    StartRows,
+    TaskView,
+)
 from tuneoff.methods._layers import (
     attention_inputs,
     attention_projections,
@@ -17,6 +27,7 @@ from tuneoff.methods._layers import (
     names_of,
     require_names,
 )
+from tuneoff.methods._low_rank_rules import propose
 from tuneoff.methods._modules import is_tied
 from tuneoff.methods._peft import PeftMethod, attach_peft, edit_config, peft_task, read_adapter, read_config
 from tuneoff.methods._row_starts import MOVES_WEIGHTS, STARTS, refuse_rank
@@ -180,6 +191,9 @@ class Lora(PeftMethod[LoraOptions]):
             (options.init == "lora_ga", _LORA_GA),
         )
         return (*self.references, *(reference for used, reference in variants if used))
+
+    def propose(self, setting: Setting) -> tuple[Proposal, ...]:
+        return propose(self.options, setting)
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:
         from peft import LoraConfig

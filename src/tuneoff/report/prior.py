@@ -9,6 +9,7 @@ from tuneoff.analysis.decisions.prior import COSTS, NO_PRIOR, TOLERANCE, PriorAd
 from tuneoff.analysis.decisions.recommend import Shortfall
 from tuneoff.records.forecast import Prior, StudyForecast
 from tuneoff.report.arm_schema import MissingFigure
+from tuneoff.report.proposal_schema import Proposed
 from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text
 from tuneoff.report.recommendation_data import limit_summary, shortfall_summary
 from tuneoff.report.recommendation_schema import ExpectedArm, PriorReport
@@ -20,7 +21,9 @@ WARNING = (
 )
 
 
-def build_prior(study: str, advice: PriorAdvice, forecast: StudyForecast, notes: Sequence[str] = ()) -> PriorReport:
+def build_prior(
+    study: str, advice: PriorAdvice, forecast: StudyForecast, proposed: Proposed, notes: Sequence[str] = ()
+) -> PriorReport:
     """Collects everything the words say and more; every key is described in docs/recommend.md."""
     return PriorReport(
         study=study,
@@ -33,6 +36,7 @@ def build_prior(study: str, advice: PriorAdvice, forecast: StudyForecast, notes:
         nearest=advice.nearest.label if advice.nearest else None,
         notes=(WARNING, *notes),
         arms=tuple(_arm(arm, forecast) for arm in advice.arms),
+        proposed=proposed,
         text=" ".join(lines(advice)),
     )
 

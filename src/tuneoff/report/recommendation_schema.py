@@ -11,6 +11,7 @@ from tuneoff.analysis.statistics.pairs import Relation
 from tuneoff.records.forecast import How
 from tuneoff.records.record import Direction
 from tuneoff.report.arm_schema import MissingFigure, Part
+from tuneoff.report.proposal_schema import Proposed
 
 SCHEMA_VERSION = 3
 SCHEMA_VERSION_BEFORE = 2
@@ -212,4 +213,5 @@ class PriorReport(Part):
     )
     notes: tuple[str, ...] = Field(description="what to know first")
     arms: tuple[ExpectedArm, ...] = Field(description="one object per arm, best prior first")
+    proposed: Proposed = Field(description="values of options and settings by published rules, and what would check it")
     text: str = Field(description="the answer in words")

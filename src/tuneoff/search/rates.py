@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from tuneoff import registry
 from tuneoff.config.data import ModelSpec
 from tuneoff.config.spec import MethodSpec, StudySpec
-from tuneoff.interfaces import LearningRate
+from tuneoff.interfaces import LearningRate, Proposal, Rule
 
 BASE_RATE, BASE_WIDTH = 5e-5, 2000
 EXPONENTS = {"llama": 0.781, "qwen": 0.0775}
@@ -40,6 +40,19 @@ WIDTHS = {
 }
 """Hub id of a base model of these families -> hidden size: a plan reads no model."""
 SOURCE = "Schulman et al. 2025, LoRA Without Regret"
+BY_WIDTH = Rule(
+    "rate-by-width",
+    f"{SOURCE}, https://thinkingmachines.ai/blog/lora/; constants: Thinking Machines Lab 2025, "
+    "https://github.com/thinking-machines-lab/tinker-cookbook",
+    "fitted to supervised training of Llama and Qwen models that write, and to no other family or task",
+)
+OVER_FULL = Rule(
+    "multiple-of-full",
+    f"{SOURCE}, https://thinkingmachines.ai/blog/lora/; Biderman et al. 2024, LoRA Learns Less and Forgets Less, "
+    "https://arxiv.org/abs/2405.09673",
+    "found on models of 1 to 8 billion parameters that write; very short training took more, and it is as good as the "
+    "full rate that it starts from",
+)
 
 
 def rate_by_width(width: int, family: str, over_full: float) -> float:
@@ -63,6 +76,36 @@ def published_rate(arm: MethodSpec, model: ModelSpec) -> float | None:
         return None
     family, width = known
     return rate_by_width(width, family, over_full)
+
+
+def propose_rate(study: StudySpec, label: str) -> Proposal | None:
+    """Proposes an arm's rate by a published rule; None where none covers the arm, or the study states a rate."""
+    arm = study.methods[label]
+    if is_rate_stated(study, label):
+        return None
+    own = registry.methods()[arm.method].learning_rate
+    published = published_rate(arm, study.model)
+    current = own.center if study.protocol.search is None else center(arm, study.model).center
+    if published is not None:
+        reason = f"The rule for the width of {study.model.source}."
+        return Proposal("learning_rate", published, current, BY_WIDTH, reason)
+    stated = [
+        (other.learning_rate, name)
+        for name, other in study.methods.items()
+        if other.learning_rate and registry.methods()[other.method].learning_rate.over_full == 1
+    ]
+    if own.over_full is None or own.over_full == 1 or not stated:
+        return None
+    rate, name = stated[0]
+    value = float(f"{own.over_full * rate:.3g}")
+    reason = f"{own.over_full:g} times the rate that the study states for {name}."
+    return Proposal("learning_rate", value, current, OVER_FULL, reason)
+
+
+def is_rate_stated(study: StudySpec, label: str) -> bool:
+    """Tells whether the study itself says an arm's rate, or the values that are searched."""
+    arm = study.methods[label]
+    return bool(study.protocol.learning_rate or arm.learning_rate) or "learning_rate" in arm.search
 
 
 def describe_first_rates(study: StudySpec, firsts: Mapping[str, float]) -> str:

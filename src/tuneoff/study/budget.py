@@ -160,7 +160,7 @@ def with_prospect(
     seen = _seen(store, study, trials) if store.is_there else None
     if seen is not None:
         by, parts = f"by the spread of {seen.seeds} seeds so far", seen.with_seeds(allotment.seeds)
-    elif _has_prior(study, task) and test_rows is not None and test_rows > 1:
+    elif has_prior(study, task) and test_rows is not None and test_rows > 1:
         by, parts = (
             f"by a prior of what seeds and {test_rows:,} test rows add",
             prior_components(allotment.seeds, test_rows),
@@ -171,7 +171,8 @@ def with_prospect(
     return replace(allotment, smallest=smallest, smallest_by=by)
 
 
-def _has_prior(study: StudySpec, task: Task) -> bool:
+def has_prior(study: StudySpec, task: Task) -> bool:
+    """Tells whether there is a prior of what seeds and test rows add: for fractions, where seeds share their rows."""
     return study.protocol.splits == "fixed" and task.metric(task.primary_metric).unit == "fraction"
 
 

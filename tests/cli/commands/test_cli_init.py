@@ -316,6 +316,25 @@ def test_it_ends_with_the_forecast(fake_executor: FakeExecutor, capsys: pytest.C
     assert found["forecast"]["arms"].keys() == {"majority", "head", "lora", "full"}
 
 
+def test_what_published_rules_propose_stands_in_the_file_and_can_be_taken_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(Path("rows.csv"), "text,label")
+    assert main(["init", "rows.csv"]) == 0
+    assert "proposed, and not measured: see the end of rows.study.yaml" in capsys.readouterr().out
+    written = Path("rows.study.yaml").read_text(encoding="utf-8")
+    assert "lora-proposed" not in loading.load("rows.study.yaml").methods
+    assert "by rule all-linear (Biderman et al. 2024" in written
+    Path("taken.yaml").write_text(written.replace("# lora-proposed:", "lora-proposed:"), encoding="utf-8")
+    arms = loading.load("taken.yaml").methods
+    assert (arms["lora-proposed"].options, arms["lora"].options) == ({"targets": "all-linear"}, {})
+    assert main(["init", "rows.csv", "--force", "--no-forecast", "--json"]) == 0
+    proposed = json.loads(capsys.readouterr().out)["proposed"]
+    assert [value["rule"] for value in proposed["values"]] == ["all-linear"]
+    assert proposed["check"]["methods"] == ["lora", "lora-proposed"]
+    assert "the rank of lora, because nothing of it was counted" in proposed["not_covered"]
+
+
 def test_study_file_first_and_data_as_an_option() -> None:
     write_rows(Path("rows.csv"))
     assert main(["init", "mine.yaml", "--data", "rows.csv"]) == 0

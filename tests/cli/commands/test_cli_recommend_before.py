@@ -106,6 +106,18 @@ def test_the_json_is_documented_key_by_key(ask: Ask) -> None:
     assert body.keys() | arms["full"].keys() | body["limits"][0].keys() <= documented
 
 
+def test_it_proposes_values_by_published_rules_and_a_study_that_checks_them(ask: Ask) -> None:
+    said = ask()
+    assert "Proposed for lora: targets all-linear (now default), by rule all-linear (Biderman et al. 2024" in said
+    assert "The smallest study that checks it: lora against lora-proposed" in said
+    assert "tuneoff run small.yaml --set 'methods=" in said
+    body = json.loads(ask("--json"))["proposed"]
+    assert {value["rule"] for value in body["values"]} == {"all-linear"}
+    assert body["not_covered"][0].startswith("the rank of lora, because")
+    documented = set(re.findall(r"`([a-z_]+)`", (DOCS / "recommend.md").read_text(encoding="utf-8")))
+    assert body.keys() | body["values"][0].keys() | body["check"].keys() <= documented
+
+
 def test_a_folder_with_results_says_how_to_use_them_and_its_forecast_is_kept(
     small_study: Path, ask: Ask, fake_executor: FakeExecutor
 ) -> None:

@@ -30,6 +30,7 @@ from tuneoff.errors import StoreError, StudyError, TuneoffError, listed
 if TYPE_CHECKING:
     from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
+    from tuneoff.report.proposal_schema import Proposed
 
 MODEL, WRITER = "minilm", "smollm2-135m"
 """The base model where none is named, and the one of a task that puts no head on it, such as one that writes text."""
@@ -89,7 +90,10 @@ def _role_option(role: str, description: str) -> click.Option:
 )
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
 @click.option("--no-forecast", is_flag=True, help="Do not estimate what the study will take.")
-@_common.json_option("Print what was seen, the `study` file written, and the `forecast` (docs/plan.md) as JSON.")
+@_common.json_option(
+    "Print what was seen, the `study` file written, the `forecast` (docs/plan.md) and what is `proposed` "
+    "(docs/recommend.md) as JSON."
+)
 @_common.traceback_option
 def init_command(
     file: Path,
@@ -110,7 +114,7 @@ def init_command(
     its summary, make one of generation; a question with its options makes one of multiple_choice; lists of messages
     make one of chat, and an instruction with its answer one of instruction. Where several columns could be meant, a
     terminal is asked, and elsewhere the error says how to name them. At the end it tells what the study will take, by
-    counting alone.
+    counting alone, and what published rules propose, which the file holds as comments.
 
     \b
     Examples:
@@ -149,11 +153,32 @@ def init_command(
         for line in [*describe(overview), "", f"wrote {out}; next: tuneoff plan {quoted}, then tuneoff run {quoted}"]:
             _common.echo(line)
     forecast, lines = (None, []) if no_forecast else _forecast(out)
+    proposed = _propose(out, text, forecast)
     if as_json:
         body = forecast.model_dump(mode="json") if forecast is not None else None
-        _common.print_json({**asdict(overview), "study": str(out), "forecast": body})
-    for line in [] if as_json else lines:
+        found = {**asdict(overview), "study": str(out), "forecast": body, "proposed": proposed.as_data()}
+        _common.print_json(found)
+    for line in [] if as_json else [*lines, f"proposed, and not measured: see the end of {out}"]:
         _common.echo(line)
+
+
+def _propose(path: Path, text: str, forecast: StudyForecast | None) -> Proposed:
+    """Adds to a study file, as comments, what published rules propose for its arms."""
+    from tuneoff.report import proposals
+    from tuneoff.store import write_atomically
+    from tuneoff.study import advisor
+    from tuneoff.study.study import Study
+
+    study = Study(path)
+    proposed = advisor.advise(study, forecast.arms if forecast is not None else {}, str(path))
+    lines = ["", "  # Proposed by published rules, and not measured here; take the # from an arm to compare it too:"]
+    for label, arm in study.spec.methods.items():
+        if options := proposed.of_arm(label):
+            twin = advisor.written(advisor.proposed_arm(arm, options))
+            lines.append(f"  # {advisor.twin_label(label, study.spec.methods)}: {json.dumps(twin)}")
+    lines += [f"  #   {one_line(line)}" for line in proposals.lines(proposed)]
+    write_atomically(path, "\n".join([text.rstrip("\n"), *lines]) + "\n")
+    return proposed
 
 
 def _look(data: Path, columns: dict[str, str | None]) -> DataInspection:

@@ -50,8 +50,9 @@ class AdviceBefore:
         from rich.text import Text
 
         from tuneoff.report import prior as words
+        from tuneoff.report import proposals
 
-        answer, *rest = words.lines(self.advice)
+        answer, *rest = [*words.lines(self.advice), *proposals.lines(self.report.proposed)]
         cautions = [Text(f"Caution: {note}", style="yellow") for note in self.report.notes]
         return Group(*cautions, Text(answer, style="bold"), *map(Text, rest))
 
@@ -77,6 +78,7 @@ def advise_before(
     from tuneoff.planning.plan import devices_of
     from tuneoff.report import prior as words
     from tuneoff.report.advice import in_currency
+    from tuneoff.study import advisor
     from tuneoff.study.forecast_money import with_money
 
     _refuse_measured(criteria)
@@ -90,7 +92,9 @@ def advise_before(
     forecast = with_money(_forecast(study, profile), prices, devices, {}, {})
     baselines = [label for label, method in methods.items() if not method.trains]
     advice = advise(forecast, priors, baselines, limits, criteria.prefer)
-    return AdviceBefore(advice, words.build_prior(study.spec.name, advice, forecast, _notes(study, forecast)))
+    proposed = advisor.advise(study, forecast.arms, "STUDY" if study.folder is not None else str(reference))
+    notes = _notes(study, forecast)
+    return AdviceBefore(advice, words.build_prior(study.spec.name, advice, forecast, proposed, notes))
 
 
 def _refuse_measured(criteria: Criteria) -> None:
