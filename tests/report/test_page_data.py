@@ -49,7 +49,7 @@ def test_every_stop_of_a_slider_is_a_limit_that_the_command_reads_alike(tmp_path
     assert by_key["quality"]["option"] + by_key["quality"]["joint"] == "--min accuracy="
     assert [axis["key"] for axis in shown["axes"]] == [
         "quality",
-        *(axis for axis in AXES if axis not in ("energy", "money")),
+        *(axis for axis in AXES if axis not in ("energy", "money", "forgetting")),
     ]
 
 

@@ -92,6 +92,8 @@ def test_every_null_has_a_reason(name: str, finished: Finished) -> None:
         assert any(reasons), f"{place} is null without a reason"
     # And no reason is given for what is there. What `utilisation` lacks are empty lists, not nulls.
     known = {".".join(place.split(".")[:count]) for place in places for count in range(1, 5)}
+    if record.retention.forgetting is None:
+        known.add("retention.forgetting")  # read of what is held, no field of its own
     assert {key for key in record.missing if not key.startswith("utilisation")} <= known
 
 
@@ -109,7 +111,11 @@ def test_times_add_up(name: str, finished: Finished) -> None:
         "first_steps_seconds",
         "first_steps",
         "step_seconds_median",
+        "retention_seconds",
+        "rewind_seconds",
     }
+    assert timing["retention_seconds"] is None, "nothing is held"
+    assert timing["rewind_seconds"] is None
     phases = {key: value for key, value in timing.items() if key not in apart}
     assert all(value > 0 for value in phases.values())
     assert sum(phases.values()) <= timing["total_seconds"]

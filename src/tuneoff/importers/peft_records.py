@@ -182,6 +182,7 @@ def _record(run: Run, spec: TrialSpec, findings: tuple[Finding, ...]) -> TrialRe
         "energy_joules": "the suite does not measure energy",
         "gradient_norm": "the suite does not keep gradient norms",
         "predictions": "the suite keeps no prediction of single examples",
+        "retention": "the suite scores nothing before and after training but its own task",
         "model.checksum": "the file tells the revision of the base model, not a checksum of its weights",
     }
     if run.model_sha is None:

@@ -83,7 +83,7 @@ def test_a_description_is_broken_at_the_terminals_width_alone(
     monkeypatch.setenv("COLUMNS", "500")
     assert main(["show", "method", "lora"]) == 0
     shown = capsys.readouterr().out
-    assert "PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024). These two move their start out of the frozen" in shown
+    assert "CorDA (Yang et al. 2024) and LoRA-GA (Wang et al. 2024). All but EVA move their start out" in shown
     assert (
         "Adds a trained product of two thin matrices to frozen projections; merges into them.\n\nAlso by option"
         in shown
