@@ -9,7 +9,7 @@ A search is some of them in random order, stopped by the rule as it is built (`s
 trial that would have been chosen had none been stopped. Varied is the share of earlier trials that must be worse for
 one to go on, and how many validations are let pass.
 
-    python benchmarks/stopping.py [--searches 2000] [--out benchmarks/results/stopping.json]
+    python benchmarks/stopping.py RESULTS [--searches 2000] [--out benchmarks/results/stopping.json]
 
 One thread, about a minute.
 """
@@ -27,7 +27,6 @@ import numpy as np
 from tuneoff.records.record import CurvePoint
 from tuneoff.search import stopping
 
-RESULTS = Path(__file__).parent / "studies" / "peft-metamath" / "results"
 VALIDATIONS = 20
 Curve = Sequence[CurvePoint]
 
@@ -40,10 +39,10 @@ def curve(steps: Sequence[int], scores: Sequence[float]) -> Curve:
     ]
 
 
-def recorded() -> list[tuple[Curve, float]]:
+def recorded(folder: Path) -> list[tuple[Curve, float]]:
     """Returns the curves of PEFT's runs that came to their end, each with its score on the test set."""
     runs = []
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         entries = json.loads(path.read_text(encoding="utf-8"))["train_info"]["metrics"]
         points = [(entry["step"], entry["valid accuracy"]) for entry in entries if "valid accuracy" in entry]
         if len(points) == VALIDATIONS:
@@ -101,7 +100,7 @@ def write_table(results: Sequence[dict[str, float]], runs: int) -> str:
     """Writes the table for people."""
     lines = [
         "# Stopping search trials by their curves\n",
-        f"Made by `python benchmarks/stopping.py`: searches of {runs} whole recorded trainings "
+        f"Made by `python benchmarks/stopping.py RESULTS`: searches of {runs} whole recorded trainings "
         "([peft-metamath](../studies/peft-metamath/README.md)) in random order, stopped from the fifth trial on "
         "([protocol.md](../../docs/protocol.md#stopping-by-curves)). The rule as it is built is the first line of each "
         "number of trials: a quartile, at every validation. The best is the trial that would have been "
@@ -119,10 +118,13 @@ def write_table(results: Sequence[dict[str, float]], runs: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="method_comparison/MetaMathQA/results of a clone of peft")
     parser.add_argument("--searches", type=int, default=2000, help="of each kind")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stopping.json")
     arguments = parser.parse_args()
-    runs = recorded()
+    runs = recorded(arguments.results)
+    if not runs:
+        raise SystemExit(f"{arguments.results} holds no finished runs of PEFT's comparison")
     kinds = itertools.product((8, 16), ((stopping.SHARE, 0), (stopping.SHARE, 4), (1 / 3, 0), (0.5, 0)))
     results = [check(runs, trials, *rule, arguments.searches) for trials, rule in kinds]
     body = {"runs": len(runs), "results": results}
