@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuneoff.report import units
+from tuneoff.report import columns, units
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,12 @@ def test_small_numbers_of_any_unit_keep_three_digits() -> None:
         "0.123",
         "12.35",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0123, "+0.012"), (-0.0123, "-0.012"), (-0.0004, "+0.000"), (0.0, "+0.000"), (-1e-9, "+0.000")],
+)
+def test_what_is_shown_as_zero_is_not_below_it(value: float, text: str) -> None:
+    assert units.change_spread(value, None) == text
+    assert columns.signed(value, "fraction") == text

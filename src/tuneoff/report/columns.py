@@ -258,7 +258,7 @@ def grouped(report: Report) -> bool:
 
 
 def signed(value: float, unit: str | None) -> str:
-    return f"{'-' if value < 0 else '+'}{score(abs(value), unit=unit)}"
+    return units.with_sign(value, score(abs(value), unit=unit))
 
 
 def trials(entry: ArmSummary) -> str:

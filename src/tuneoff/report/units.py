@@ -105,7 +105,14 @@ def number_spread(value: float, std: float | None) -> str:
 
 def change_spread(value: float, std: float | None) -> str:
     """Formats a change with its sign, and its spread: `+0.012 ± 0.003`."""
-    return f"{value:+.3f}" if std is None else f"{value:+.3f} ± {std:.3f}"
+    text = with_sign(value, f"{abs(value):.3f}")
+    return text if std is None else f"{text} ± {std:.3f}"
+
+
+def with_sign(value: float, text: str) -> str:
+    """Puts a number's sign before its text, which has none: `-0.012`. What is shown as 0 gets a plus, so that nothing
+    stands there as below 0 that cannot be seen to be."""
+    return f"{'-' if value < 0 and set(text) & set('123456789') else '+'}{text}"
 
 
 def decimals(value: float) -> int:

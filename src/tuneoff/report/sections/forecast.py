@@ -97,4 +97,4 @@ def in_short(report: Report) -> str:
 
 
 def _percent(value: float, signed: bool = False) -> str:
-    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
+    return units.with_sign(value, f"{100 * abs(value):.1f} %") if signed else f"{100 * value:.1f} %"

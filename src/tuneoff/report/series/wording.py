@@ -105,7 +105,7 @@ def signed(scale: Scale, value: float) -> str:
     if scale.unit == "fraction":
         text = f"{100 * value:+.1f}"
         return "0.0" if float(text) == 0 else text
-    return f"{'-' if value < 0 else '+'}{columns.score(abs(value), unit=scale.unit)}"
+    return columns.signed(value, scale.unit)
 
 
 def score_text(scale: Scale, value: float, low: float | None, high: float | None) -> str:
