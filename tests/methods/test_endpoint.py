@@ -221,7 +221,7 @@ USABLE_AFTER = {
 @pytest.mark.parametrize("name", USABLE_AFTER)
 def test_what_passes_is_asked_again(name: str, server: StandInEndpoint) -> None:
     server.failures = [USABLE_AFTER[name]] * 2
-    options = {"timeout": 0.15} if name == "too late" else {}
+    options = {"timeout_seconds": 0.15} if name == "too late" else {}
     answered, (reply,) = ask(endpoint(server, concurrency=1, **options), rows("oil"))
     assert answered.predictions[0].output == "trade"
     assert (len(server.bodies), reply.tries, answered.served.repeated) == (3, 3, 2)
@@ -230,7 +230,7 @@ def test_what_passes_is_asked_again(name: str, server: StandInEndpoint) -> None:
 @pytest.mark.parametrize("name", USABLE_AFTER)
 def test_what_does_not_pass_is_one_clear_error(name: str, server: StandInEndpoint) -> None:
     server.failures = [USABLE_AFTER[name]] * 3
-    options = {"timeout": 0.15} if name == "too late" else {}
+    options = {"timeout_seconds": 0.15} if name == "too late" else {}
     with pytest.raises(EndpointError, match=r"gives no usable answer: .* \(2 tries\) \(answered until now: 0 of 1\)"):
         ask(endpoint(server, tries=2, concurrency=1, **options), rows("oil"))
     assert len(server.bodies) == 2
@@ -342,6 +342,7 @@ BAD: dict[str, list[Any]] = {
         "http://",
         "http://host:x/v1",
         "http://ho st/v1",
+        "http://a..b/v1",
         f"https://user:{KEY}@host/v1",
         f"https://host/v1?key={KEY}",
     ],
@@ -392,6 +393,16 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(
         ask(endpoint(server, api_key_env="SOME_KEY"), rows("oil"))
     assert KEY not in str(caught.value)
     assert server.bodies == []
+
+
+def test_a_client_does_not_show_its_key() -> None:
+    assert KEY not in repr(client.Client("http://127.0.0.1:9/v1", KEY, 1.0, 1, 1, None))
+
+
+def test_a_forecast_counts_a_request_for_each_class_whose_likelihood_is_asked(server: StandInEndpoint) -> None:
+    task, pace = Classification({"labels": LABELS}), {"requests_per_minute": 30}
+    assert endpoint(server, **pace).expected_seconds(task, 10) == pytest.approx(20)
+    assert endpoint(server, api="likelihood", **pace).expected_seconds(task, 10) == pytest.approx(40)
 
 
 def test_a_key_that_an_answer_repeats_is_not_kept(server: StandInEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tuneoff import registry
 from tuneoff.config.data import TaskSpec
 from tuneoff.errors import DataError
-from tuneoff.interfaces import Baseline, Example, Task
+from tuneoff.interfaces import Baseline, Example, Prediction, Task
 
 GRADES = ["low"] * 3 + ["medium"] * 4 + ["high"] * 5
 
@@ -58,3 +58,13 @@ def test_the_median_class_has_the_least_error_in_ranks() -> None:
     assert scores["median_class"]["rank_error"] == pytest.approx(8 / 12)
     assert scores["majority"]["rank_error"] == pytest.approx(10 / 12)
     assert [own["weighted_kappa"] for own in scores.values()] == pytest.approx([0, 0])
+
+
+def test_an_answer_that_names_no_class_is_as_far_off_as_can_be() -> None:
+    labels = ("low", "medium", "high")
+    task = ordered(labels=labels)
+    task.fit({"train": of(GRADES)})
+    answers = [Prediction(index=i, target=target, output="") for i, target in enumerate(labels)]
+    scores = {metric.name: metric.value for metric in task.score(answers, "test")}
+    assert scores["rank_error"] == pytest.approx((2 + 1 + 2) / 3)
+    assert scores["weighted_kappa"] < 0

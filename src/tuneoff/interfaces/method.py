@@ -246,8 +246,8 @@ class ServedModel(AnyMethod[O]):
         """
 
     @abstractmethod
-    def expected_seconds(self, examples: int) -> float:
-        """Returns what so many answers are assumed to take, for forecasts, which ask nothing."""
+    def expected_seconds(self, task: Task, examples: int) -> float:
+        """Returns what so many answers of a fitted task are assumed to take, for forecasts, which ask nothing."""
 
 
 class Method(AnyMethod[O]):

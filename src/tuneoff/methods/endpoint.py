@@ -68,7 +68,7 @@ class EndpointOptions(MethodOptions):
     )
     concurrency: int = Field(4, ge=1, le=256, description="requests under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="most requests that begin in a minute")
-    timeout: float = Field(60.0, gt=0, le=3600, description="seconds without an answer after which it counts as lost")
+    timeout_seconds: float = Field(60.0, gt=0, le=3600, description="time without an answer, after which it is lost")
     tries: int = Field(5, ge=1, le=20, description="how often a request is sent at most")
 
     # Checked of all options at once: a message about one key would repeat what stands there, which may be a secret.
@@ -77,6 +77,8 @@ class EndpointOptions(MethodOptions):
         try:
             parts = urlsplit(self.url)
             host, _ = parts.hostname, parts.port
+            # As a connection asks for it.
+            (host or "").encode("idna")
         except ValueError:
             raise ValueError("url is no address") from None
         if parts.scheme not in ("http", "https") or not host or re.search(r"[^\x21-\x7e]", self.url):
@@ -145,9 +147,10 @@ class Endpoint(ServedModel[EndpointOptions]):
         sample = Prediction(index=0, target="a", output="a", scores=scores)
         return task.answer(sample, example, "a", 1) if task.produces == "text" else sample
 
-    def expected_seconds(self, examples: int) -> float:
+    def expected_seconds(self, task: Task, examples: int) -> float:
         pace = self.options.requests_per_minute
-        return examples * max(ANSWER_SECONDS / self.options.concurrency, 60 / pace if pace else 0.0)
+        requests = examples * (len(task.class_words) if self.options.api == "likelihood" else 1)
+        return requests * max(ANSWER_SECONDS / self.options.concurrency, 60 / pace if pace else 0.0)
 
     def ask(self, task: Task, asked: Questions) -> Answered:
         client = self._client()
@@ -188,7 +191,7 @@ class Endpoint(ServedModel[EndpointOptions]):
         return Client(
             options.url.rstrip("/"),
             key,
-            options.timeout,
+            options.timeout_seconds,
             options.tries,
             options.concurrency,
             options.requests_per_minute,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tuneoff.checksums import content_hash
 from tuneoff.errors import CorruptRecord, StoreError
-from tuneoff.files import read_text
+from tuneoff.files import open_file
 from tuneoff.records.served import Reply
 from tuneoff.store.files import unsealed
 
@@ -37,10 +37,12 @@ class Replies:
 
     def _lines(self) -> Iterator[Reply]:
         try:
-            lines = read_text(self.path).splitlines()
-        except (OSError, UnicodeDecodeError):  # none yet, or none that can be read
+            with open_file(self.path) as file:
+                lines = file.read().splitlines()
+        except OSError:  # none yet, or none that can be read
             return
         for line in lines:
+            # A line that is no text is as one that was changed: the others count.
             with suppress(ValueError, RecursionError, CorruptRecord, ValidationError):
                 yield Reply.model_validate(unsealed(self.path, json.loads(line)))
 

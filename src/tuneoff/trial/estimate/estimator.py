@@ -344,7 +344,7 @@ def forecast_served(spec: TrialSpec, method: ServedModel[Any]) -> ArmForecast:
         trial=spec.id,
         how="profile",
         device="network",
-        seconds={"load": time.perf_counter() - started, "test": method.expected_seconds(len(test))},
+        seconds={"load": time.perf_counter() - started, "test": method.expected_seconds(task, len(test))},
         stored_bytes=0,
         predictions_bytes=predictions_bytes(task, test),
         test_examples=len(test),
