@@ -116,6 +116,16 @@ def test_too_few_tokens_for_the_rank_is_refused() -> None:
         method.initialise(attached, StartRows([short], view.module, view.forward, view.loss))
 
 
+@pytest.mark.parametrize("init", ["eva", "corda"])
+def test_a_layer_that_reads_no_row_is_named(init: str) -> None:
+    setting = SETTINGS[0]
+    method, attached = attach("lora", {"r": 2, "init": init}, setting)
+    view = rows_of(setting, attached)
+    with pytest.raises(UnsupportedModel, match=rf"init {init}: \S+ takes no part in the task") as caught:
+        method.initialise(attached, StartRows(view.batches, view.module, lambda batch: torch.zeros(1), view.loss))
+    assert caught.value.hint == "Leave it out of targets."
+
+
 def test_embeddings_have_no_such_start() -> None:
     with pytest.raises(UnsupportedModel, match=r"is none \(Embedding\)"):
         attach("lora", {"init": "corda", "targets": ["wte"]}, SETTINGS[1])

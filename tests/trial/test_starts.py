@@ -265,6 +265,8 @@ def test_a_look_before_anything_runs_refuses_the_same(earlier: StudyStore, later
         ("{folder}", "neither a study nor a PEFT adapter"),
         ("/nowhere/at/all", "/nowhere/at/all"),
         ("{folder}:lora", "is no folder of a study"),
+        ("x" * 300, "cannot be looked for: File name too long"),
+        ("~no-such-user-here/adapter", "cannot be looked for: Could not determine home"),
     ],
 )
 def test_weights_that_are_not_there_are_one_clear_error(
@@ -280,6 +282,16 @@ def test_weights_that_are_not_there_are_one_clear_error(
     with pytest.raises(StudyError, match=message) as caught:
         starts.resolved(study)
     assert caught.value.problems[0].where == "methods.on.start_from"
+
+
+def test_settings_of_an_adapter_that_are_none_are_one_clear_error(
+    earlier: StudyStore, later: Later, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "adapter"
+    shutil.copytree(named(earlier, "lora").weights, elsewhere)
+    (elsewhere / "adapter_config.json").write_text("[]")
+    with pytest.raises(UnsupportedModel, match=r"its adapter_config.json is no JSON object"):
+        finish(later(elsewhere))
 
 
 def test_an_arm_that_trains_nothing_starts_from_nothing(bert_folder: Path, rows: dict[str, Path]) -> None:

@@ -123,7 +123,7 @@ class PeftMethod(Method[O]):
         try:
             saved = read_config(folder)
         except ValueError:
-            return f"its {ADAPTER_FILES[0]} is no JSON"
+            return f"its {ADAPTER_FILES[0]} is no JSON object"
         module: Any = attached.module
         config = module.peft_config["default"]
         odd = []
@@ -196,8 +196,14 @@ def read_adapter(folder: Path, device: str = "cpu") -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads the configuration file that PEFT wrote into a folder."""
-    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    """Reads the configuration file that PEFT wrote into a folder.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    config: Any = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / _CONFIG} holds no JSON object")
     return config
 
 

@@ -37,7 +37,8 @@ def start_by_eva(layers: Layers, rows: StartRows) -> None:
             found[name].partial_fit(states)
             fitted.add(name)
 
-    _read(layers, rows, take)
+    read = _read(layers, rows, take)
+    _refuse_unread(layers, read, "eva")
     for name, layer in layers:
         if name not in fitted:
             raise UnsupportedModel(
@@ -57,7 +58,7 @@ def start_by_corda(layers: Layers, rows: StartRows) -> None:
         scaled = states / states.max().abs()
         sums[name] = sums.get(name, 0) + scaled.t() @ scaled
 
-    _read(layers, rows, take)
+    _refuse_unread(layers, _read(layers, rows, take), "corda")
     for name, layer in layers:
         base, rank = layer.get_base_layer(), layer.r["default"]
         base.covariance_matrix = sums[name] / len(rows.batches)
@@ -94,7 +95,10 @@ def start_by_lora_ga(layers: Layers, rows: StartRows) -> None:
     with torch.random.fork_rng(devices=[weights[0].device] if weights[0].is_cuda else []):
         for (name, layer), weight in zip(layers, weights, strict=True):
             if weight.grad is None:
-                raise UnsupportedModel(f"lora: init lora_ga: {name} takes no part in the task, so it has no gradient")
+                raise UnsupportedModel(
+                    f"lora: init lora_ga: {name} takes no part in the task, so it has no gradient",
+                    hint="Leave it out of targets.",
+                )
             layer.get_base_layer()._peft_loraga_grad = weight.grad / len(rows.batches)
             weight.grad = None
             layer.lora_ga_init("default", LoraGAConfig())
@@ -126,14 +130,36 @@ def refuse_rank(layers: Layers, init: str) -> None:
             )
 
 
-def _read(layers: Layers, rows: StartRows, take: Take) -> None:
-    """Runs the model on each batch once and hands over what each layer reads of its real tokens, in float32."""
+def _refuse_unread(layers: Layers, read: set[str], init: str) -> None:
+    """Refuses layers through which no row went, such as a pooler that the task leaves out.
+
+    Raises:
+        UnsupportedModel: naming the first.
+    """
+    for name, _ in layers:
+        if name not in read:
+            raise UnsupportedModel(
+                f"lora: init {init}: {name} takes no part in the task, so it reads no rows",
+                hint="Leave it out of targets.",
+            )
+
+
+def _read(layers: Layers, rows: StartRows, take: Take) -> set[str]:
+    """Runs the model on each batch once and hands over what each layer reads of its real tokens, in float32; returns
+    the layers that read any."""
     import torch
+
+    read: set[str] = set()
+
+    def note(name: str, states: torch.Tensor) -> None:
+        read.add(name)
+        take(name, states)
 
     with torch.no_grad():
         for batch in rows.batches:
-            with _taking(layers, attention_masks(batch), take):
+            with _taking(layers, attention_masks(batch), note):
                 rows.forward(batch)
+    return read
 
 
 @contextmanager

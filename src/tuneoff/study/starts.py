@@ -7,7 +7,7 @@ from pathlib import Path
 from tuneoff import registry, sources
 from tuneoff.checksums import content_hash, folder_checksums
 from tuneoff.config.spec import MethodSpec, StudySpec
-from tuneoff.errors import Problem, SourceNotFound, StudyError, TuneoffError, did_you_mean, listed
+from tuneoff.errors import Problem, SourceNotFound, StudyError, TuneoffError, did_you_mean, listed, shortened
 from tuneoff.interfaces import is_trained_folder
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore, TrialStore
@@ -27,13 +27,17 @@ def resolved(study: StudySpec) -> StudySpec:
         arms[label] = arm
         if arm.start_from is None:
             continue
-        path, _ = _split(arm.start_from)
-        if path.is_absolute() and not path.exists():
-            continue  # of a study that was run: it is reported all the same, and refused where it would run
         try:
+            path, _ = _split(arm.start_from)
+            if path.is_absolute() and not path.exists():
+                continue  # of a study that was run: it is reported all the same, and refused where it would run
             arms[label] = arm.model_copy(update={"start_from": str(_folder(arm.start_from).resolve())})
         except TuneoffError as error:
             problems.append(Problem(f"methods.{label}.start_from", f"{error.message} {error.hint}".strip()))
+        except (OSError, RuntimeError) as error:  # a name that is too long, the home of nobody
+            reason = getattr(error, "strerror", None) or error
+            text = f"{shortened(arm.start_from)!r} cannot be looked for: {reason}"
+            problems.append(Problem(f"methods.{label}.start_from", text))
     if problems:
         raise StudyError(problems)
     return study.model_copy(update={"methods": arms})
