@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from deployability_helpers import broken, form_result, keep
 from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.deployability import ArmDeployability, FormSummary
+from tuneoff.analysis.results import gather
+from tuneoff.analysis.side_by_side import merge
 from tuneoff.records.record import TrialRecord
-from tuneoff.report.advice import Advice, Criteria, advise
+from tuneoff.report.advice import Advice, Criteria, advise, advise_results
 from tuneoff.report.sections import deployability
 from tuneoff.store import StudyStore
 
@@ -159,3 +162,12 @@ def test_recommend_asks_for_forms_that_were_measured_to_work(store: StudyStore) 
     full = next(arm for arm in lora.recommendation.arms if arm.label == "full")
     assert "tuneoff deployability" in full.shortfalls[0].reason
     assert "--arm full" in full.shortfalls[0].reason
+
+
+def test_of_joined_studies_the_command_measures_in_the_arms_own(store: StudyStore, tmp_path: Path) -> None:
+    other = build_store(tmp_path / "another one", small_study(*LEVELS, seeds=3), World(levels=LEVELS))
+    joined = merge({"fast": gather(store), "slow": gather(other)})
+    advice = advise_results(joined.results, Criteria(COSTS, forms=("merged",)))
+    arm = next(arm for arm in advice.recommendation.arms if arm.label == "lora [slow]")
+    command = ["tuneoff", "deployability", str(other.root), "--arm", "lora", "--form", "merged"]
+    assert shlex.join(command) in arm.shortfalls[0].reason

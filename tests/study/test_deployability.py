@@ -81,7 +81,7 @@ def test_the_recommended_arm_is_measured_at_every_seed_in_every_form(store: Stud
 
 
 def test_arms_and_forms_can_be_named(store: StudyStore, executor: Measuring) -> None:
-    Study.open(store.root).measure_deployability(["full"], forms=["merged"])
+    Study.open(store.root).measure_deployability(["full", "full"], forms=["merged"])
     assert executor.asked == [("full", seed, form) for seed in (0, 1) for form in ("as_trained", "merged")]
     executor.asked.clear()
     measured = Study.open(store.root).measure_deployability(every=True, forms=["as_trained"])
@@ -124,6 +124,20 @@ def test_what_works_is_not_measured_twice_and_what_failed_is_tried_again(
     assert executor.asked == []
     study.measure_deployability(forms=["merged"], again=True)
     assert len(executor.asked) == 4
+
+
+def test_a_form_whose_predictions_are_not_those_of_its_result_is_measured_anew(
+    store: StudyStore, executor: Measuring
+) -> None:
+    study = Study.open(store.root)
+    study.measure_deployability(forms=["merged"])
+    executor.asked.clear()
+    (first, _) = [record for record in store.records() if record.spec.label == "lora"]
+    # As where an interrupt comes between the two.
+    (store.trial(first.spec.id).folder / "predictions-test-merged.jsonl").write_text("{}\n")
+    (arm,) = study.measure_deployability(forms=["merged"])
+    assert executor.asked == [("lora", 0, "merged")]
+    assert arm.problems == ()
 
 
 @pytest.mark.parametrize("change", [{"weights": {"other": "0" * 64}}, {"trial": "full-s0-0123456789"}])

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from trial_helpers import MakePlace, Trained, Written, news, save_folder, write_csv
+from trial_helpers import MakePlace, Trained, Written, news, save_folder, save_writer, write_csv
 from tuneoff.config.deployability import Form
-from tuneoff.errors import ExecutorError, StoreError
+from tuneoff.errors import ExecutorError, StoreError, UnsupportedModel
 from tuneoff.records.deployability import FormResult
 from tuneoff.store import TrialStore
 from tuneoff.trial.deployability.building import build
-from tuneoff.trial.deployability.onnx_graph import NEEDED
+from tuneoff.trial.deployability.onnx_graph import NEEDED, bound_of
 from tuneoff.trial.deployability.scoring import score
 from tuneoff.trial.run import run
+
+FORMS_OF_OPTIONS: tuple[Form, ...] = ("as_trained", "plain")
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,10 +35,10 @@ def copied(place: TrialStore, folder: Path) -> TrialStore:
     return copy
 
 
-def measured(place: TrialStore, form: Form, scratch: Path) -> FormResult:
+def measured(place: TrialStore, form: Form, scratch: Path, device: str = "cpu") -> FormResult:
     """One form, built and scored in this process."""
     scratch.mkdir(exist_ok=True)
-    return score(place, form, scratch / form, build(place, form, scratch, "cpu"), "cpu")
+    return score(place, form, scratch / form, build(place, form, scratch, "cpu"), device)
 
 
 def outputs(place: TrialStore, result: FormResult) -> list[str]:
@@ -59,8 +61,12 @@ def test_each_form_of_a_classifier_is_scored_on_the_same_rows(trained: Trained, 
     record = place.record()
     assert record is not None
     scratch = tmp_path / "scratch"
-    forms: tuple[Form, ...] = ("as_trained", "merged", "plain", "lora")
+    forms: tuple[Form, ...] = ("as_trained", "merged", "lora")
     results = {form: measured(place, form, scratch) for form in forms}
+    # Its code computes on the CPU, also where a GPU is asked for.
+    results["plain"] = measured(place, "plain", scratch, "cuda")
+    assert results["plain"].environment is not None
+    assert results["plain"].environment.device == "cpu"
     before = results["as_trained"]
     assert [(m.name, m.value) for m in before.metrics] == [
         (m.name, m.value) for m in record.metrics if m.split == "test"
@@ -113,6 +119,29 @@ def test_a_writer_writes_the_same_merged_and_without_tuneoff(written: Written, t
         assert result.inference.latency_seconds_median is not None
 
 
+@pytest.mark.parametrize("scoring", ["head", "likelihood"])
+def test_options_are_chosen_the_same_without_tuneoff(scoring: str, make_place: MakePlace, tmp_path: Path) -> None:
+    options = [["aaaa", "bbb", "ccccc"][: 2 + i % 2] for i in range(24)]
+    rows = [{"question": f"{own[i % 2]}?", "choices": own, "answer": i % 2} for i, own in enumerate(options)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    if scoring == "likelihood":
+        save_writer(tmp_path / "model", "gpt2")
+    place = make_place(
+        "lora",
+        **({"folder": tmp_path / "model"} if scoring == "likelihood" else {}),
+        data=tmp_path / "rows.jsonl",
+        task={"name": "multiple_choice", "scoring": scoring},
+        protocol={"epochs": 1, "max_steps": 1, "max_length": 48, "learning_rate": 0.02},
+    )
+    run(place, "cpu", time.perf_counter())
+    before, plain = (measured(place, form, tmp_path / "scratch") for form in FORMS_OF_OPTIONS)
+    assert outputs(place, plain) == outputs(place, before)
+    assert before.predictions is not None
+    assert plain.predictions is not None
+    for one, other in zip(place.rows_of(before.predictions), place.rows_of(plain.predictions), strict=True):
+        assert other["scores"] == pytest.approx(one["scores"], abs=1e-3)
+
+
 def test_onnx_gives_the_same_answers(trained: Trained, written: Written, tmp_path: Path) -> None:
     for name in NEEDED:
         pytest.importorskip(name, reason="needs tuneoff[onnx]")
@@ -123,6 +152,13 @@ def test_onnx_gives_the_same_answers(trained: Trained, written: Written, tmp_pat
     assert graph.notes[0].startswith("opset ")
     with pytest.raises(StoreError, match="cache of keys and values"):
         build(copied(written("lora"), tmp_path), "onnx", tmp_path / "texts", "cpu")
+
+
+def test_a_graph_counts_as_the_model_up_to_a_difference() -> None:
+    assert [bound_of(difference) for difference in (0.0, 3e-6, 1e-3)] == ["1e-12", "1e-05", "1e-03"]
+    for difference in (2e-3, float("nan"), float("inf")):
+        with pytest.raises(UnsupportedModel, match="gives other logits"):
+            bound_of(difference)
 
 
 @pytest.mark.parametrize(

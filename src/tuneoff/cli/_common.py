@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
     from tuneoff.config.protocol import Protocol
-    from tuneoff.config.spec import PricesSpec
+    from tuneoff.config.spec import PricesSpec, StudySpec
     from tuneoff.study.series import Series
     from tuneoff.study.study import Study
 
@@ -431,6 +431,18 @@ def echo(text: str, *, err: bool = False, nl: bool = True, style: str | None = N
         style: its colour, for a terminal.
     """
     click.secho(visible(text), err=err, nl=nl, fg=style)
+
+
+def deployability_line(spec: StudySpec) -> str:
+    """Says that trained models are measured again in the end, and that their time is not forecast; empty where none
+    are."""
+    if not spec.deployability:
+        return ""
+    forms = ", ".join(spec.deployability)
+    return (
+        f"in the end the recommended arm's trained models are scored again: {forms} (no forecast or budget counts the "
+        "time of that)"
+    )
 
 
 def search_line(study: Study) -> str:

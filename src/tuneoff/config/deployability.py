@@ -23,7 +23,7 @@ TITLES: dict[Form, str] = {
 MEANINGS: dict[Form, str] = {
     "as_trained": "loaded as `predict` loads it; what the others are compared with, so it is always measured",
     "merged": "the method folded into the base model's weights, loaded as a plain model of transformers",
-    "plain": "the export's own code run on each row's text, by a process that cannot import tuneoff",
+    "plain": "the export's own code run on each row's text on the CPU, by a process that cannot import tuneoff",
     "lora": "the method's update as a plain LoRA in PEFT's layout, only where that is exactly the same function",
     "int8": "the merged model with linear layers in 8 bits (LLM.int8 of bitsandbytes)",
     "int4": "the merged model with linear layers in 4 bits (NF4 of bitsandbytes)",

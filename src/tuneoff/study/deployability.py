@@ -53,7 +53,7 @@ def chosen_arms(results: Results, labels: Sequence[str], every: bool, winner: st
     if every:
         chosen = trained
     elif labels:
-        chosen = [_arm(results, label) for label in labels]
+        chosen = [_arm(results, label) for label in dict.fromkeys(labels)]
     else:
         chosen = [results.arm(winner)] if winner is not None else []
     if not chosen:
@@ -116,8 +116,7 @@ class FormMeasurer:
         with ExitStack() as stack:
             scratch = None
             for form in forms:
-                earlier = results.form(form)
-                if earlier is not None and earlier.works and not self.again:
+                if not self.again and _is_measured(place, results.form(form)):
                     continue
                 # Large models need room where the study is, not where temporary files are.
                 scratch = scratch or stack.enter_context(
@@ -156,6 +155,19 @@ class FormMeasurer:
             return FormResult(form=form, works=False, reason=f"the answer to 'score_form' is none: {error}")
         except TuneoffError as error:
             return FormResult(form=form, works=False, reason=f"{error.message}{_hint(error)}")
+
+
+def _is_measured(place: TrialStore, result: FormResult | None) -> bool:
+    """Tells whether a form was found to work, with predictions that are whole: an interrupt may come after new ones
+    are written and before the result is."""
+    if result is None or not result.works:
+        return False
+    try:
+        if result.predictions is not None:
+            place.rows_of(result.predictions)
+    except StoreError:
+        return False
+    return True
 
 
 def _hint(error: TuneoffError) -> str:

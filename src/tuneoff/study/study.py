@@ -396,7 +396,10 @@ class Study:
                 clock.keep()
             if is_whole:
                 folder_store.note_look(self.spec, relatives)
-                if self.spec.deployability and any(record.status.finished for record in self.records()):
+                # Where all that trains has failed, the report says so.
+                if self.spec.deployability and any(
+                    record.status.finished and record.spec.learning_rate is not None for record in self.records()
+                ):
                     self._measure_forms((), False, self.spec.deployability, False, form_listener)
             outlets.artifacts(self.report)
 

@@ -107,3 +107,20 @@ def test_a_study_that_asks_for_forms_has_them_measured_in_the_end(
     before = len(fake_executor.calls)
     assert main(arguments) == 0
     assert len(fake_executor.calls) == before
+
+
+def test_where_all_that_trains_failed_nothing_is_measured_and_the_report_is_there(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_executor.fail = {"full", "lora"}
+    arguments = ["run", str(small_study), "--out", "asked", "--no-profile", "--set", "deployability=[as_trained]"]
+    assert main(arguments) == 1
+    assert [verb for verb, _ in fake_executor.calls] == []
+    assert "no arm that trains" not in capsys.readouterr().err
+    assert (Path("asked") / "report" / "report.md").is_file()
+
+
+@pytest.mark.usefixtures("fake_executor")
+def test_a_plan_says_that_its_time_is_without_the_forms(small_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(small_study), "--no-profile", "--set", "deployability=[merged]"]) == 0
+    assert "scored again: as_trained, merged (no forecast or budget counts" in " ".join(capsys.readouterr().out.split())

@@ -10,6 +10,7 @@ clearly does (`Outcomes.unproven`), it is said that training is not shown to hel
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -21,7 +22,7 @@ from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.pareto import Draws, cost_draws, quality_draws
 from tuneoff.analysis.deployability import ArmDeployability, summarise_deployability
 from tuneoff.analysis.outcomes import Outcomes
-from tuneoff.analysis.results import Results
+from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, most_worse
 from tuneoff.config.deployability import Form
 from tuneoff.records.record import Metric
@@ -74,14 +75,21 @@ class Scales:
             if not arm.trains:
                 missing[arm.label] = "it trains nothing, so there is no trained model to deploy"
             elif summary is None:
-                command = f"tuneoff deployability {self.results.store.root} --arm {arm.label} --form {form}"
-                missing[arm.label] = f"not measured; `{command}` does"
+                missing[arm.label] = f"not measured; `{self._command(arm, form)}` does"
             elif summary.works:
                 means[arm.label] = 1.0
             else:
                 missing[arm.label] = summary.reason
         count = len(next(iter(self.quality.drawn.values())))
         return Draws(form, means, missing, {label: np.full(count, 1.0) for label in means}, ())
+
+    def _command(self, arm: Arm, form: Form) -> str:
+        """Returns the command that measures an arm; of joined studies in its own, whose name stands in its id and
+        behind its label there."""
+        trial_id = arm.trials[0].id
+        folder = self.results.store.trial(trial_id).folder.parent.parent
+        label = arm.label.removesuffix(f" [{trial_id.partition('/')[0]}]")
+        return shlex.join(["tuneoff", "deployability", str(folder), "--arm", label, "--form", form])
 
     @cached_property
     def _deployability(self) -> tuple[ArmDeployability, ...]:

@@ -144,7 +144,7 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     yield f"arms: {', '.join(spec.methods)}"
     if line := _common.search_line(study):
         yield line
-    if spec.deployability:
-        yield f"in the end the recommended arm's trained models are scored again: {', '.join(spec.deployability)}"
+    if line := _common.deployability_line(spec):
+        yield line
     if spec.model.random_weights:
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."

@@ -26,6 +26,9 @@ def load_folder(task: Task, folder: Path, device: torch.device, **options: Any) 
 
     config = AutoConfig.from_pretrained(str(folder))
     packed = options or hasattr(config, "quantization_config")
+    if packed:
+        # Without it bitsandbytes takes a GPU wherever there is one; later it cannot be moved.
+        options["device_map"] = {"": str(device)}
     with quiet():
         model = task.model_class(config).from_pretrained(str(folder), config=config, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(str(folder))

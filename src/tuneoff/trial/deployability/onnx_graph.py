@@ -55,6 +55,8 @@ def write_graph(place: TrialStore, merged: Path, folder: Path) -> tuple[str, ...
     model.config._attn_implementation = "eager"
     model.eval()
     examples = evenly(test_examples(place, task), SAMPLE)
+    # A batch of one is traced as one that is always so.
+    examples = examples * 2 if len(examples) == 1 else examples
     features = task.encode(examples, tokenizer, spec.protocol.max_length)
     inputs, constants = _inputs_of(task, model, features)
     folder.mkdir()
@@ -81,15 +83,22 @@ def write_graph(place: TrialStore, merged: Path, folder: Path) -> tuple[str, ...
         raise UnsupportedModel(f"torch's exporter does not convert it: {first_line(error)}") from None
     for path in [merged / "config.json", *merged.glob("*token*")]:
         shutil.copyfile(path, folder / path.name)
-    difference = _difference(wrapped, folder, inputs)
-    if difference > TOLERANCE:
-        raise UnsupportedModel(f"its graph gives other logits: {difference:.2g} of the largest one, over {TOLERANCE:g}")
-    # As a power of ten, which the seeds of an arm share.
-    bound = f"{10.0 ** math.ceil(math.log10(max(difference, 1e-12))):.0e}"
+    bound = bound_of(_difference(wrapped, folder, inputs))
     return (
         f"opset {OPSET}, onnxruntime {metadata.version('onnxruntime')}, float32 on the CPU; its logits differ from the "
-        f"merged model's in float32 by less than {bound} of the largest (up to {TOLERANCE:g} is taken)",
+        f"merged model's in float32 by at most {bound} of the largest (up to {TOLERANCE:g} is taken)",
     )
+
+
+def bound_of(difference: float) -> str:
+    """Returns the power of ten that a graph's difference to the model is not over, which the seeds of an arm share.
+
+    Raises:
+        UnsupportedModel: if it counts as another model, as one does whose logits are no numbers.
+    """
+    if not difference <= TOLERANCE:
+        raise UnsupportedModel(f"its graph gives other logits: {difference:.2g} of the largest one, over {TOLERANCE:g}")
+    return f"{10.0 ** math.ceil(math.log10(max(difference, 1e-12))):.0e}"
 
 
 def load_graph(folder: Path) -> tuple[nn.Module, Any]:

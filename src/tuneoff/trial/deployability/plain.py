@@ -89,8 +89,11 @@ def _row(task: Task, example: Example, roles: Sequence[str]) -> dict[str, Any]:
     words = [example.text[start:end] for start, end in example.words]
     # Rows that were lists of words are given as such: a text would be split again.
     text = words if words and " ".join(words) == example.text else example.text
-    texts = {"text": text, "source": example.text, "text_pair": example.text_pair, **example.fields}
-    return {role: texts[role] for role in roles}
+    # A question is the text itself, or where that is a context a field beside it.
+    same = dict.fromkeys(("source", "question", "context"), example.text)
+    others = {"text_pair": example.text_pair, "choices": example.choices, **example.fields}
+    given: dict[str, Any] = {"text": text, **same, **others}
+    return {role: given[role] for role in roles}
 
 
 def _run(folder: Path, rows: list[dict[str, Any]], base: str) -> dict[str, Any]:
@@ -117,7 +120,9 @@ def _run(folder: Path, rows: list[dict[str, Any]], base: str) -> dict[str, Any]:
 def _prediction(task: Task, example: Example, output: Any, shares: dict[str, float]) -> Prediction:
     """Returns what the card's code answered as a trial's prediction."""
     texts = {"labels": write_labels, "tags": write_tags, "number": repr}
-    scores = tuple(round(math.log(max(shares[label], 1e-300)), 6) for label in task.labels) if shares else ()
+    # Options of a row's own stand in their order.
+    names = task.labels or tuple(shares)
+    scores = tuple(round(math.log(max(shares[name], 1e-300)), 6) for name in names) if shares else ()
     return Prediction(
         index=example.index,
         target=example.target,

@@ -44,7 +44,7 @@ def quantise_folder(
     )
     try:
         config = BitsAndBytesConfig(llm_int8_skip_modules=kept, **packing)
-        model, _ = load_folder(task, merged, chosen, quantization_config=config, device_map={"": str(chosen)})
+        model, _ = load_folder(task, merged, chosen, quantization_config=config)
         packed = [name for name, part in model.named_modules() if type(part).__module__.startswith("bitsandbytes.")]
         if not packed:
             raise UnsupportedModel("bitsandbytes finds no linear layer in it to pack")

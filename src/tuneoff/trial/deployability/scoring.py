@@ -23,7 +23,9 @@ from tuneoff.trial.deployability.subjects import Subject, load
 from tuneoff.trial.modeling.precision import choose_device
 from tuneoff.trial.training.evaluate import latency_budget, measure_inference, predict, write
 
-PLAIN_NOTE = "one row at a time, by the code of the export's card; latency without the tokenizer"
+ON_CPU = ("plain", "onnx")
+"""Forms that compute on the CPU whatever the device is: memory and machine are those of it."""
+PLAIN_NOTE = "one row at a time on the CPU, by the code of the export's card; latency without the tokenizer"
 
 
 def score(place: TrialStore, form: Form, folder: Path, built: Built, device: str) -> FormResult:
@@ -34,12 +36,12 @@ def score(place: TrialStore, form: Form, folder: Path, built: Built, device: str
         form: which form.
         folder: its files, as `build` wrote them.
         built: what `build` said of them.
-        device: auto, cpu or cuda.
+        device: auto, cpu or cuda; of `ON_CPU` the CPU whatever it is.
 
     Raises:
         TuneoffError: whatever keeps it from being loaded or scored.
     """
-    chosen = choose_device(device)
+    chosen = choose_device("cpu" if form in ON_CPU else device)
     result = FormResult(
         form=form,
         works=True,

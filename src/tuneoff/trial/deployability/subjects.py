@@ -42,7 +42,7 @@ def load(place: TrialStore, form: Form, folder: Path, device: torch.device) -> S
         place: the trial.
         form: any but `plain`, whose process is another.
         folder: its files, as `build` wrote them.
-        device: where it computes; ONNX on the CPU whatever it is.
+        device: where it computes; of ONNX the CPU.
 
     Raises:
         TuneoffError: if it cannot be loaded.
@@ -57,7 +57,6 @@ def load(place: TrialStore, form: Form, folder: Path, device: torch.device) -> S
         from tuneoff.trial.deployability.onnx_graph import load_graph
 
         model, tokenizer = load_graph(folder)
-        device = torch.device("cpu")
     elif form == "lora":
         model, tokenizer = _load_adapter(place, task, folder, device)
     else:
