@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deployability_helpers import broken, form_result, keep
 from record_helpers import Level, World, build_store, small_study
@@ -14,6 +15,7 @@ from tuneoff.analysis.deployability import ArmDeployability, FormSummary
 from tuneoff.analysis.results import gather
 from tuneoff.analysis.side_by_side import merge
 from tuneoff.records.record import TrialRecord
+from tuneoff.report import terminal
 from tuneoff.report.advice import Advice, Criteria, advise, advise_results
 from tuneoff.report.sections import deployability
 from tuneoff.store import StudyStore
@@ -142,6 +144,14 @@ def test_texts_are_compared_by_what_they_are(tmp_path: Path) -> None:
     assert (_changes(*words).largest, _changes(*words).answers) == (None, 1)
     shares = [[{"scores": scores, "loss": None, "output": "a"}] for scores in ((-0.1, -3.0), (-0.2, -2.5))]
     assert _changes(*shares).of == "probability"
+
+
+def test_an_arm_may_be_called_as_markup(store: StudyStore) -> None:
+    measured(store)
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(terminal.deployability_table(summary(store).model_copy(update={"method": "lora [/x]"})))
+    assert "lora [/x]" in captured.get()
 
 
 def advised(store: StudyStore, *forms: str) -> Advice:

@@ -51,3 +51,15 @@ def test_another_trials_and_another_versions_are_refused(place: TrialStore) -> N
     with pytest.raises(StoreError, match="version 9"):
         place.deployability.read()
     assert json.loads(place.deployability.path.read_text())["deployability_version"] == 9
+
+
+def test_a_trial_that_is_taken_over_brings_it_and_nothing_that_is_still_written(
+    place: TrialStore, tmp_path: Path
+) -> None:
+    place.deployability.write(results())
+    (place.folder / ".forms.x").mkdir()
+    other = TrialStore(tmp_path / "other" / place.folder.name)
+    other.folder.mkdir(parents=True)
+    other.adopt(place)
+    assert [path.name for path in other.folder.iterdir()] == ["deployability.json"]
+    assert other.deployability.read() == results()

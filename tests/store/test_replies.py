@@ -11,6 +11,7 @@ from tuneoff.errors import StoreError
 from tuneoff.records.served import Reply
 from tuneoff.store import TrialStore
 from tuneoff.store.replies import Replies
+from tuneoff.store.trial import link
 
 
 def reply(number: int) -> Reply:
@@ -38,6 +39,21 @@ def test_half_a_line_and_a_changed_one_are_left_out(tail: bytes, tmp_path: Path)
 def test_a_folder_that_is_gone_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot write"):
         Replies(tmp_path / "none" / "replies.jsonl").keep(reply(1))
+
+
+def test_a_finished_attempt_keeps_those_that_its_record_tells_of(tmp_path: Path) -> None:
+    one, other = (TrialStore(tmp_path / name) for name in ("one", "other"))
+    for place in (one, other):
+        place.folder.mkdir()
+    one.replies.keep(reply(1))
+    # As where a finished trial is taken over from another study.
+    link(one.replies.path, other.replies.path)
+    (other.folder / "log.txt").write_text("a log")
+    other.begin_attempt(again=True)
+    other.replies.keep(reply(2))
+    assert list(other.replies.read()) == ["r1", "r2"]
+    for path in (one.replies.path, other.folder / "attempts" / "1" / "replies.jsonl"):
+        assert Replies(path).read() == {"r1": reply(1)}
 
 
 @pytest.mark.parametrize("again", [False, True])

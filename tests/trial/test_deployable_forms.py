@@ -121,7 +121,7 @@ def test_a_writer_writes_the_same_merged_and_without_tuneoff(written: Written, t
 
 @pytest.mark.parametrize("scoring", ["head", "likelihood"])
 def test_options_are_chosen_the_same_without_tuneoff(scoring: str, make_place: MakePlace, tmp_path: Path) -> None:
-    options = [["aaaa", "bbb", "ccccc"][: 2 + i % 2] for i in range(24)]
+    options = [[f"{word}{i}" for word in ("aaaa", "bbb", "ccccc")][: 2 + i % 2] for i in range(24)]
     rows = [{"question": f"{own[i % 2]}?", "choices": own, "answer": i % 2} for i, own in enumerate(options)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     if scoring == "likelihood":

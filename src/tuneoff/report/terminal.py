@@ -115,11 +115,11 @@ def _wrapped(sentences: Sequence[str], console: Console) -> list[Text]:
 def deployability_table(arm: ArmDeployability) -> Table:
     """Returns an arm's table of the forms in which it may be deployed."""
     heads = deployability.heads(arm)
-    shown = Table(title=one_line(arm.method), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = Table(title=Text(one_line(arm.method)), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, head in enumerate(heads):
-        shown.add_column(head, justify="left" if number < 2 else "right")
+        shown.add_column(Text(head), justify="left" if number < 2 else "right")
     for cells in deployability.rows(arm):
-        shown.add_row(*cells)
+        shown.add_row(*map(Text, cells))
     return shown
 
 

@@ -131,7 +131,8 @@ class TrialStore(TrialLog):
 
     def begin_attempt(self, *, again: bool = False) -> None:
         """Moves the files of an unfinished attempt to `attempts/`, where they are kept. Checkpoints stay, so that the
-        next attempt continues from them, and so do replies of a served model.
+        next attempt continues from them, and so do replies of a served model; of a finished attempt in a file of their
+        own, because its record tells of the file as it was.
 
         Args:
             again: move the files of a finished attempt too, weights included, so that the trial runs once more from its
@@ -158,6 +159,9 @@ class TrialStore(TrialLog):
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
                 else:
                     os.replace(item, attempt / item.name)
+            if again and self.replies.path.is_file():
+                link(self.replies.path, attempt / REPLIES)
+                write_atomically(self.replies.path, self.replies.path.read_bytes())
         except OSError as error:
             raise StoreError(f"cannot set aside the earlier attempt in {self.folder}: {error.strerror}") from error
 
@@ -314,7 +318,10 @@ class TrialStore(TrialLog):
         """
         self.begin_attempt()
         names = sorted(
-            item.name for item in other.folder.iterdir() if item.name not in {"trial.json", "attempts", CHECKPOINTS}
+            item.name
+            for item in other.folder.iterdir()
+            # What begins with a dot is still being written.
+            if item.name not in {"trial.json", "attempts", CHECKPOINTS} and not item.name.startswith(".")
         )
         # The record comes last: until it is there, a run begins the trial anew.
         names.sort(key=lambda name: name == self.record_path.name)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.config.deployability import Form, read_forms
-from tuneoff.errors import Problem, StoreError, StudyError, TuneoffError, did_you_mean
+from tuneoff.errors import CorruptRecord, Problem, StoreError, StudyError, TuneoffError, did_you_mean
 from tuneoff.executors.base import Executor
 from tuneoff.records.deployability import Deployability, FormResult
 from tuneoff.records.record import TrialRecord
@@ -129,11 +129,15 @@ class FormMeasurer:
                 self.listener(record, form, result)
 
     def _before(self, place: TrialStore, record: TrialRecord) -> Deployability:
-        """Returns what was measured before; nothing where that was of other weights, or cannot be read."""
+        """Returns what was measured before; nothing where that was of other weights, or is damaged.
+
+        Raises:
+            StoreError: if another version of tuneoff wrote it, whose results are not to be lost.
+        """
         weights = record.kept_files or {}
         try:
             before = place.deployability.read()
-        except StoreError:
+        except CorruptRecord:
             before = None
         if before is not None and before.weights == weights:
             return before

@@ -281,8 +281,10 @@ def _show(study: Study, plan: Preview) -> None:
     settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]
     if settings:
         console.print(Text(f"{spec.task.name}: {', '.join(settings)}"))
-    for line in filter(None, (_common.search_line(study), _common.deployability_line(spec))):
-        console.print(line, soft_wrap=True)
+    if line := _common.search_line(study):
+        console.print(line)
+    if line := _common.deployability_line(spec):
+        console.print(line)
     rows = [
         _cells(trial, _trial(trial, inspection.trials.get(trial.id)))
         for trial in trials
