@@ -15,6 +15,7 @@ import torch
 from trial_helpers import MakePlace, make_study, news, write_csv
 from tuneoff.errors import ContentChanged, DataError, SourceNotFound, StudyError, UnsupportedModel
 from tuneoff.interfaces import Attached, StartRows
+from tuneoff.methods._peft import edit_config
 from tuneoff.methods.lora import Lora
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import TrialRecord
@@ -282,6 +283,18 @@ def test_weights_that_are_not_there_are_one_clear_error(
     with pytest.raises(StudyError, match=message) as caught:
         starts.resolved(study)
     assert caught.value.problems[0].where == "methods.on.start_from"
+
+
+def test_an_adapter_for_base_weights_that_its_start_has_changed_is_refused(
+    earlier: StudyStore, later: Later, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "adapter"
+    shutil.copytree(named(earlier, "lora").weights, elsewhere)
+    edit_config(elsewhere, {"init_lora_weights": "pissa_niter_4"})
+    with pytest.raises(UnsupportedModel, match="init_lora_weights is pissa_niter_4 there and another here"):
+        finish(later(elsewhere))
+    edit_config(elsewhere, {"init_lora_weights": "gaussian"})
+    assert finish(later(elsewhere)).start is not None
 
 
 def test_settings_of_an_adapter_that_are_none_are_one_clear_error(

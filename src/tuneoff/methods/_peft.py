@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741 - as in base
 
 _CONFIG = "adapter_config.json"
+_INIT = "init_lora_weights"
 SHAPING = {
     "peft_type": "the kind of adapter",
     "r": "r",
@@ -38,6 +39,8 @@ SHAPING = {
     "alpha_pattern": "alpha_pattern",
 }
 """Fields of PEFT's configurations on which it depends what the same weights do -> what an arm's option is called."""
+MOVING = ("corda", "loftq", "lora_ga", "olora", "pissa")
+"""Beginnings of PEFT's `init_lora_weights` with which a start is taken out of the base model's weights."""
 TAKE_OUTPUTS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.ia3.layer", "Linear")}
 """PEFT's layers that need only the output of the layer they wrap."""
 
@@ -131,6 +134,12 @@ class PeftMethod(Method[O]):
             there, here = saved.get(field), getattr(config, field, None)
             if field in saved and hasattr(config, field) and (there or None) != (getattr(here, "value", here) or None):
                 odd.append(f"{option} is {there} there and {getattr(here, 'value', here)} here")
+        there, here = (_moving_init(each) for each in (saved.get(_INIT), getattr(config, _INIT, None)))
+        if there != here:
+            odd.append(
+                f"{_INIT} is {there or 'another'} there and {here or 'another'} here, and that start is taken out of "
+                "the base model's weights (PEFT's path_initial_model_for_weight_conversion saves a plain LoRA)"
+            )
         if odd:
             return "; ".join(odd)
         shapes = {
@@ -211,6 +220,11 @@ def edit_config(folder: Path, changes: dict[str, Any]) -> None:
     """Changes fields of that file."""
     config = {**read_config(folder), **changes}
     (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _moving_init(init: object) -> str:
+    """Returns an initialisation that takes its start out of the base model's weights; empty for any other."""
+    return init if isinstance(init, str) and init.startswith(MOVING) else ""
 
 
 def peft_task(task: TaskView) -> Any:
