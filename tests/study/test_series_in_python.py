@@ -145,6 +145,33 @@ def test_further_sizes_join_a_folder_and_stay_in_order(small_study: Path, fake_e
     assert list(Series.open("sizes").members) == ["4", "6"], "what was asked for last"
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [("protocol.epochs=2", "protocol.epochs: 1 there, 2 here"), ("methods.full.learning_rate=0.5", "another full")],
+)
+def test_further_members_that_differ_in_more_than_the_list_are_refused(
+    change: str, told: str, small_study: Path, fake_executor: FakeExecutor
+) -> None:
+    Series(small_study, overrides=SIZES).run("sizes")
+    with pytest.raises(
+        StoreError, match=r"member 4, which differs from these in more than protocol\.train_rows"
+    ) as caught:
+        Series(small_study, overrides=["protocol.train_rows=[5, 6]", change]).run("sizes")
+    assert told in caught.value.message
+    assert [member.name for member in SeriesStore("sizes").members] == ["4", "8"]
+    Series(small_study, overrides=["protocol.train_rows=[5, 6]"], seeds=1).run("sizes")
+
+
+def test_further_models_and_data_sets_join_those_of_an_equal_protocol(
+    small_study: Path, fake_executor: FakeExecutor
+) -> None:
+    Series(small_study, overrides=BASES).run("bases")
+    Series(small_study, overrides=["model=[org/third, org/fourth]"]).run("bases")
+    assert [member.name for member in SeriesStore("bases").members] == ["minilm", "other", "third", "fourth"]
+    with pytest.raises(StoreError, match="differs from these in more than model"):
+        Series(small_study, overrides=["model=[org/a, org/b]", "protocol.epochs=2"]).run("bases")
+
+
 def test_a_folder_of_something_else_is_refused(small_study: Path, fake_executor: FakeExecutor) -> None:
     Series(small_study, overrides=SIZES).run("sizes")
     Study(small_study).run("one")
@@ -186,6 +213,13 @@ def test_a_new_folder_takes_over_what_others_beside_it_have_finished(
     assert series.folder is not None
     assert series.folder != Series(small_study, overrides=SIZES).default_folder
     assert [p.kind for p in heard if p.kind in ("skipped", "ended")] == ["skipped"] * 12 + ["ended"] * 6
+
+
+def test_a_series_beside_it_that_cannot_be_read_stops_no_run(small_study: Path, fake_executor: FakeExecutor) -> None:
+    first = Series(small_study, overrides=SIZES).run()
+    assert first.folder is not None
+    (first.folder / "series.json").write_text("{", encoding="utf-8")
+    assert Series(small_study, overrides=["protocol.train_rows=[4, 6]"]).run().problems == {}
 
 
 def test_two_runs_of_one_series_at_once_are_refused(small_study: Path, fake_executor: FakeExecutor) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StoreError
 from tuneoff.planning.plan import difference, question
+from tuneoff.planning.series import PLACES, Axis
 from tuneoff.search.space import spaces
 
 
@@ -45,6 +47,48 @@ def refuse_other(root: Path, before: StudySpec, study: StudySpec) -> None:
             "look at others, or at other numbers of them",
             hint="Ask for the same race, or one that only goes further; or name another folder with --out.",
         )
+
+
+def refuse_unlike(root: Path, axis: Axis, members: Mapping[str, StudySpec], asked: StudySpec) -> None:
+    """Refuses further members of a series that differ from the earlier ones in more than the series is over: its
+    report would take what the rest makes for what the list does.
+
+    Args:
+        root: the series' folder.
+        axis: what its members differ in.
+        members: name -> an earlier member's study.
+        asked: that of any further member.
+
+    Raises:
+        StoreError: naming the difference.
+    """
+    for name, member in members.items():
+        aligned = _with_value_of(axis, member, asked)
+        changes = [difference(aligned, asked)] if question(aligned) != question(asked) else []
+        # Where an arm starts from is a folder there, and here what the study file says.
+        changes += [
+            f"another {label}"
+            for label, arm in asked.methods.items()
+            if label in member.methods
+            and arm.model_copy(update={"start_from": None})
+            != member.methods[label].model_copy(update={"start_from": None})
+        ]
+        if changes:
+            raise StoreError(
+                f"{root} holds the member {name}, which differs from these in more than {PLACES[axis]} "
+                f"({'; '.join(changes)})",
+                hint="Ask for its value too, so that it is the same for all, or name another folder with --out.",
+            )
+
+
+def _with_value_of(axis: Axis, member: StudySpec, other: StudySpec) -> StudySpec:
+    """Returns a member's study with what another one has of the list."""
+    if axis == "model":
+        return member.model_copy(update={"model": other.model})
+    if axis == "train_rows":
+        protocol = member.protocol.model_copy(update={"train_rows": other.protocol.train_rows})
+        return member.model_copy(update={"protocol": protocol})
+    return member.model_copy(update={"task": other.task}) if member.task.name == other.task.name else member
 
 
 def joined(before: StudySpec, study: StudySpec) -> StudySpec:

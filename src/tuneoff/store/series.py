@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneoff.config.spec import StudySpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.files import stays_inside
 from tuneoff.planning.series import PLACES, Axis, SeriesSpec
 from tuneoff.store import lock
 from tuneoff.store.files import check_version, read_json, sealed, sweep, unsealed, write_atomically
+from tuneoff.store.joining import refuse_unlike
 from tuneoff.store.study import SERIES_FILE, StudyStore, siblings
 
 SERIES_VERSION = 1
@@ -116,16 +118,18 @@ class SeriesStore:
     def relatives(self) -> list[StudyStore]:
         """Returns the studies in folders beside this one whose names differ only in the last part, and the members of
         the series there."""
-        others = [SeriesStore(folder) for folder in siblings(self.root)]
-        members = [member.store for store in others if store.is_there for member in store.members]
-        return [*StudyStore(self.root).relatives, *(store for store in members if store.is_there)]
+        found = StudyStore(self.root).relatives
+        for store in map(SeriesStore, siblings(self.root)):
+            with suppress(StoreError):  # what cannot be read there is run again here
+                found += [member.store for member in store.members if member.store.is_there] if store.is_there else []
+        return found
 
     def check(self, series: SeriesSpec) -> None:
         """Checks whether a series may be kept here; changes nothing.
 
         Raises:
-            StoreError: if the folder holds a series over something else, a member that asks another question, or
-                something else.
+            StoreError: if the folder holds a series over something else, a member that asks another question than the
+                series (beside what it is over), or something else.
         """
         if self.is_there and self.axis != series.axis:
             raise StoreError(
@@ -140,6 +144,16 @@ class SeriesStore:
         for name, study in series.members.items():
             with suppress(CorruptRecord):  # the member's run makes it anew
                 self.member(name).check(study)
+        refuse_unlike(self.root, series.axis, self._others(series), next(iter(series.members.values())))
+
+    def _others(self, series: SeriesSpec) -> dict[str, StudySpec]:
+        """Returns the studies of members that were asked for earlier, and are not now."""
+        others = {}
+        for member in self.members if self.is_there else ():
+            if member.name not in series.members and member.store.is_there:
+                with suppress(CorruptRecord):  # reports leave it out
+                    others[member.name] = member.store.study()
+        return others
 
     def set_aside_damage(self) -> None:
         """Renames a damaged series.json; `create` then makes it anew, and finds the members in their folders."""

@@ -31,6 +31,17 @@ def test_members_without_a_result_are_left_out_and_named(tmp_path: Path) -> None
         gather_series(write_series(tmp_path / "empty", "model", {"minilm": "minilm"}))
 
 
+def test_a_member_that_cannot_be_read_takes_no_other_with_it(tmp_path: Path) -> None:
+    store = sized_series(tmp_path, {"lora": SIZES})
+    (tmp_path / "members" / "250" / "study.json").write_text("{", encoding="utf-8")
+    store.note_problem("500", "the disk is full.\nMake room.")
+    (tmp_path / "members" / "500" / "study.json").unlink()
+    series = gather_series(store)
+    assert [member.name for member in series.members] == ["1000", "2000"]
+    assert "study.json" in series.left_out["250"]
+    assert series.left_out["500"] == "the disk is full. Make room", "one line, without the stop of a sentence"
+
+
 def test_every_arm_that_trains_has_a_curve_over_the_rows_that_trials_saw(tmp_path: Path) -> None:
     series = gather_series(sized_series(tmp_path, {"lora": SIZES, "head": CROSSED, "full": {1000: 0.8, 2000: 0.85}}))
     sizes = find_sizes(series)
@@ -107,6 +118,15 @@ def test_arms_are_ranked_over_data_sets_by_each_set_s_own_metric(tmp_path: Path)
     assert ("lora", "majority") in sets.ranking.different
     assert list(rank_over_sets(series, ["full", "head"]).ranking.ranks) == ["full", "head"]  # type: ignore[union-attr]
     assert rank_over_sets(series, ["full"]).ranking is None
+
+
+def test_arms_are_ranked_by_the_metric_that_is_named(tmp_path: Path) -> None:
+    scores = {name: {"lora": 0.8 + shift, "full": 0.75 + shift} for name, shift in (("a", 0.0), ("b", 0.1))}
+    series = gather_series(set_series(tmp_path, scores))
+    least = {member.name: member.metric.model_copy(update={"direction": "lower"}) for member in series.members}
+    ranking = rank_over_sets(series, metrics=least).ranking
+    assert ranking is not None
+    assert list(ranking.ranks) == ["majority", "full", "lora"]
 
 
 def test_arms_that_a_set_lacks_are_not_ranked(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Arm, Results, gather
 from tuneoff.config.spec import PricesSpec
-from tuneoff.errors import StoreError
+from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records.record import Metric
 from tuneoff.store.series import SeriesStore
 
@@ -87,12 +87,18 @@ def gather_series(store: SeriesStore, margin: float | None = None, prices: Price
     """
     members, left_out = [], {}
     for each in store.members:
+        # A hint stands on a line of its own, and sentences are made of this.
+        problem = " ".join(each.problem.split()).rstrip(".")
         if not each.store.is_there:
-            left_out[each.name] = each.problem or NOT_RUN
+            left_out[each.name] = problem or NOT_RUN
             continue
-        results = gather(each.store, margin=margin, prices=prices)
+        try:
+            results = gather(each.store, margin=margin, prices=prices)
+        except CorruptRecord as error:
+            left_out[each.name] = error.message
+            continue
         if results.primary is None:
-            left_out[each.name] = each.problem or NOTHING_COMPLETED
+            left_out[each.name] = problem or NOTHING_COMPLETED
         else:
             members.append(Member(each.name, each.value, results))
     if not members:
