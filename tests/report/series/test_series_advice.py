@@ -69,6 +69,25 @@ def test_over_data_sets_the_best_average_rank_within_the_budget_answers(sets: Se
     assert by_label["lora"].average_rank == 1.0
 
 
+def test_a_metric_that_is_named_ranks_and_is_told(sets: SeriesStore) -> None:
+    assert "over the data sets, by each set's primary metric" in str(ask(sets))
+    assert "over the data sets, by test macro_f1" in str(ask(sets, metric="macro_f1"))
+
+
+def test_a_metric_that_is_named_is_that_of_more_rows(tmp_path: Path) -> None:
+    store = sized_series(tmp_path, {"lora": {250: 0.60, 500: 0.70, 1000: 0.77, 2000: 0.82}})
+    gains = [ask(store, metric=name).report.more_rows[0].gain.value for name in ("accuracy", "macro_f1")]
+    assert gains[0] != gains[1]
+
+
+def test_what_to_know_of_the_data_sets_is_told(sets: SeriesStore, tmp_path: Path) -> None:
+    store = set_series(tmp_path, SETS, seeds=2)
+    for path in sorted((tmp_path / "members" / "a").glob("trials/*/record.json"))[:1]:
+        path.unlink()
+    assert not [note for note in ask(sets).report.notes if "without a record" in note]
+    assert [note for note in ask(store).report.notes if note.startswith("a: ") and "without a record" in note]
+
+
 def test_a_limit_must_be_kept_on_every_data_set(sets: SeriesStore) -> None:
     advice = ask(sets, at_least=["accuracy=0.6"])
     assert {arm.method for arm in advice.report.arms if arm.fits} == {"full", "lora"}

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -19,6 +20,7 @@ from tuneoff.report.series.builder import build_series
 from tuneoff.report.series.charts import build_series_charts
 from tuneoff.report.series.pages import html_page, markdown_page
 from tuneoff.report.series.schema import SeriesReport
+from tuneoff.report.series.wording import LAW_DOUBT, notes
 from tuneoff.store.series import SeriesStore
 
 CURVES = {
@@ -67,6 +69,39 @@ def test_the_report_of_sizes_says_what_more_rows_bring(built: dict[str, SeriesRe
     assert "Held out, the 2,000 rows were foretold by the other sizes" in text
     assert any("The training rows are one draw" in note for note in report.notes)
     assert [member.train_rows for member in report.members] == [250, 500, 1000, 2000]
+
+
+def test_a_law_that_did_not_foretell_the_largest_size_is_doubted_where_its_gain_is_told(tmp_path: Path) -> None:
+    late = {250: 0.60, 500: 0.605, 1000: 0.61, 2000: 0.90}
+    report = build_series(gather_series(sized_series(tmp_path, {"lora": late, "head": CURVES["head"]})))
+    assert report.sizes is not None
+    assert [arm.held_out is not None and arm.held_out.holds for arm in report.sizes.arms] == [False, True]
+    doubts = re.findall(
+        r"to (\w+); doubt this, because its law did not foretell the 2,000 rows from fewer\.", report.text[0]
+    )
+    assert doubts == ["lora"]
+    (chart,) = build_series_charts(report)
+    assert chart.title.endswith("to head"), "the best arm's gain is doubted, so it is no heading"
+    assert LAW_DOUBT in report.notes
+
+
+def test_caveats_of_members_are_told_with_the_series_each_once(built: dict[str, SeriesReport]) -> None:
+    for axis in ("train_rows", "data"):
+        report = built[axis]
+        first, *_ = report.reports
+        reports = {
+            name: own.model_copy(
+                update={
+                    "answer": own.answer.model_copy(
+                        update={"caveats": ("All of it.", *(["This one."] if name == first else []))}
+                    )
+                }
+            )
+            for name, own in report.reports.items()
+        }
+        texts = notes(report.model_copy(update={"reports": reports}))
+        assert texts.count("All of it.") == 1
+        assert f"{first}: This one." in texts
 
 
 def test_the_report_of_bases_is_that_of_one_study_of_all_arms(built: dict[str, SeriesReport]) -> None:

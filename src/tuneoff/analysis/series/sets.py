@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tuneoff.analysis.series.members import SeriesResults
 from tuneoff.analysis.statistics.average_ranks import FEW_SETS, AverageRanks, average_ranks, shared_scores
-from tuneoff.records.record import Direction
+from tuneoff.records.record import Direction, Metric
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,23 @@ class Sets:
     few: bool
 
 
-def rank_over_sets(series: SeriesResults, labels: Collection[str] | None = None) -> Sets:
-    """Ranks the arms over the data sets by each set's primary metric.
+def rank_over_sets(
+    series: SeriesResults, labels: Collection[str] | None = None, metrics: Mapping[str, Metric] | None = None
+) -> Sets:
+    """Ranks the arms over the data sets.
 
     Args:
         series: over data sets; a set's metric may be another than the next one's, ranks have no unit.
         labels: arms to rank; all where unset.
+        metrics: member -> what its arms are ranked by; each set's primary metric where unset.
     """
     scores: dict[str, dict[str, float]] = {}
     for member in series.members:
+        metric = metrics[member.name] if metrics is not None else member.metric
         # Ranks know one direction: where less is better, the negative is ranked.
-        sign = _sign(member.metric.direction)
-        means = {arm.label: member.outcomes.mean(arm, member.metric) for arm in member.ranked}
+        sign = _sign(metric.direction)
+        arms = member.outcomes.ranked(member.results.arms, metric)
+        means = {arm.label: member.outcomes.mean(arm, metric) for arm in arms}
         scores[member.name] = {
             label: sign * mean
             for label, mean in means.items()

@@ -53,10 +53,10 @@ class Sizes:
     notes: tuple[str, ...]
 
 
-def find_sizes(series: SeriesResults) -> Sizes:
-    """Fits the learning curves of the arms that train."""
+def find_sizes(series: SeriesResults, metric: Metric | None = None) -> Sizes:
+    """Fits the learning curves of the arms that train, by the primary metric where none is named."""
     members, notes = series.members, []
-    metric = members[-1].metric
+    metric = metric or members[-1].metric
     samples = {label: own for label in _trained(members) if (own := _samples(members, label, metric))}
     if not _same_examples(members, samples):
         notes.append(OTHER_EXAMPLES)

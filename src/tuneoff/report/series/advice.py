@@ -20,9 +20,9 @@ from tuneoff.errors import StudyError
 from tuneoff.records.record import Direction
 from tuneoff.report.advice import Advice, Criteria, advise_results
 from tuneoff.report.recommendation import limit_text
-from tuneoff.report.series.builder import gains_of
+from tuneoff.report.series.builder import gains_of, held_out_of
 from tuneoff.report.series.schema import GainSummary, SeriesRecommendation, SetsStanding
-from tuneoff.report.series.wording import gain_text
+from tuneoff.report.series.wording import LAW_DOUBT, absent, gain_text, once
 from tuneoff.report.wording import join
 from tuneoff.store.series import SeriesStore
 
@@ -76,9 +76,9 @@ def advise_series(store: SeriesStore, criteria: Criteria) -> SeriesAdvice:
         StudyError: if a limit, the metric or an axis cannot be read, or means nothing over data sets.
     """
     series = gather_series(store, prices=criteria.prices)
-    absent = tuple(f"{name} takes no part: {reason}." for name, reason in series.left_out.items())
+    notes = tuple(absent(series.left_out))
     if store.axis == "data":
-        return _over_sets(series, criteria, absent)
+        return _over_sets(series, criteria, notes)
     if store.axis == "model":
         joined = join_bases(series)
         return _of_study(series, advise_results(joined.results, criteria), joined.notes)
@@ -86,7 +86,8 @@ def advise_series(store: SeriesStore, criteria: Criteria) -> SeriesAdvice:
     advice = advise_results(largest.results, criteria)
     gains, more = _more_rows(series, advice)
     opening = f"At {largest.train_rows:,} training rows, the largest size:"
-    return _of_study(series, advice, absent, member=largest.name, opening=opening, gains=gains, more=more)
+    notes += (LAW_DOUBT,) if gains else ()
+    return _of_study(series, advice, notes, member=largest.name, opening=opening, gains=gains, more=more)
 
 
 def _of_study(
@@ -117,13 +118,13 @@ def _of_study(
 
 def _more_rows(series: SeriesResults, advice: Advice) -> tuple[tuple[GainSummary, ...], str]:
     """Returns what more rows would bring to the answer, as data and in words; nothing for a baseline."""
-    sizes = find_sizes(series)
+    sizes = find_sizes(series, advice.recommendation.metric)
     curve = next((arm.curve for arm in sizes.arms if arm.label == advice.answer), None)
     if curve is None:
         return (), ""
     gains, metric = gains_of(curve), sizes.metric
     scale = _Scale(metric.name, metric.unit, metric.direction)
-    return gains, gain_text(scale, curve.label, gains, curve.reason)
+    return gains, gain_text(scale, curve.label, gains, curve.reason, held_out_of(curve))
 
 
 def _over_sets(series: SeriesResults, criteria: Criteria, notes: Sequence[str]) -> SeriesAdvice:
@@ -137,7 +138,8 @@ def _over_sets(series: SeriesResults, criteria: Criteria, notes: Sequence[str]) 
     reasons = _reasons(series.members, weighed)
     fitting = [label for label, own in reasons.items() if not own]
     trained = {arm.label for member in series.members for arm in member.results.arms if arm.trains}
-    ranked = rank_over_sets(series, fitting)
+    metrics = {name: recommendation.metric for name, recommendation in weighed.items()}
+    ranked = rank_over_sets(series, fitting, metrics)
     ranks = dict(ranked.ranking.ranks) if ranked.ranking is not None else dict.fromkeys(fitting, 1.0)
     answer = _best(ranks, trained)
     standings = [
@@ -147,13 +149,15 @@ def _over_sets(series: SeriesResults, criteria: Criteria, notes: Sequence[str]) 
         for label, own in reasons.items()
     ]
     standings.sort(key=lambda each: (each.average_rank is None, each.average_rank or 0.0))
-    lines = _lines(answer, trained, ranked, standings, next(iter(weighed.values())), len(series.members))
+    kept = " of the arms that keep the limits on every set" if next(iter(weighed.values())).limits else ""
+    quality = f"test {criteria.metric}" if criteria.metric else "each set's primary metric"
+    lines = _lines(answer, trained, ranked, standings, kept, quality, len(series.members))
     report = SeriesRecommendation(
         series=series.store.name,
         axis=series.store.axis,
         member=None,
         answer=answer,
-        notes=tuple(notes),
+        notes=(*notes, *once({name: recommendation.caveats for name, recommendation in weighed.items()})),
         recommendation=None,
         more_rows=(),
         arms=tuple(standings),
@@ -193,10 +197,10 @@ def _lines(
     trained: set[str],
     ranked: Sets,
     standings: Sequence[SetsStanding],
-    recommendation: Recommendation,
+    kept: str,
+    quality: str,
     count: int,
 ) -> list[str]:
-    kept = " of the arms that keep the limits on every set" if recommendation.limits else ""
     failing = [each for each in standings if each.reasons]
     excluded = [
         f"{each.method} ({'; '.join(f'{name}: {why}' for name, why in each.reasons.items())})"
@@ -220,7 +224,5 @@ def _lines(
         lines.append(f"It cannot be told apart from {join(tied)} by average rank.")
     if ranked.few:
         lines.append(f"{count} data sets are few: a difference that no test finds may be there.")
-    lines.append(
-        "Rule: the best average rank over the data sets, by each set's primary metric; costs are limits alone."
-    )
+    lines.append(f"Rule: the best average rank over the data sets, by {quality}; costs are limits alone.")
     return [*lines, *left_out]

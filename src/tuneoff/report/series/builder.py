@@ -8,7 +8,7 @@ from tuneoff.analysis.series import sizes as learning
 from tuneoff.analysis.series.bases import join_bases
 from tuneoff.analysis.series.members import Member, SeriesResults
 from tuneoff.analysis.series.sets import Sets, rank_over_sets
-from tuneoff.analysis.statistics.learning_curve import Bounded, FittedCurve, FittedLaw, HeldOut
+from tuneoff.analysis.statistics.learning_curve import Bounded, FittedCurve, FittedLaw
 from tuneoff.report.builder import build_report
 from tuneoff.report.schema import JoinedReport, Report
 from tuneoff.report.series import wording
@@ -34,7 +34,8 @@ from tuneoff.report.wording import headline, join
 def build_series(series: SeriesResults) -> SeriesReport:
     """Collects everything that the pages of a series show."""
     reports = {member.name: build_report(member.results) for member in series.members}
-    axis, metric = series.store.axis, series.members[-1].metric
+    axis = series.store.axis
+    metric = series.members[0 if axis == "data" else -1].metric
     name, unit, direction = metric.name, metric.unit, metric.direction
     notes: tuple[str, ...] = ()
     sizes = bases = sets = None
@@ -134,7 +135,7 @@ def _sized(arm: learning.SizedArm, metric: str, reports: Mapping[str, Report]) -
         laws=tuple(_law(law) for law in curve.laws),
         reason=curve.reason,
         gains=gains_of(curve),
-        held_out=_held_out(curve.held_out),
+        held_out=held_out_of(curve),
         line=tuple(LinePoint(rows=rows, figure=_bounded(figure)) for rows, figure in curve.line),
     )
 
@@ -150,7 +151,9 @@ def _law(fitted: FittedLaw) -> LawSummary:
     return LawSummary(form=law.form, share=fitted.share, **parameters, unit=law.unit, misfit=fitted.misfit)
 
 
-def _held_out(held_out: HeldOut | None) -> HeldOutSummary | None:
+def held_out_of(curve: FittedCurve) -> HeldOutSummary | None:
+    """Returns the test of an arm's law; None with too few sizes for one."""
+    held_out = curve.held_out
     if held_out is None:
         return None
     return HeldOutSummary(

@@ -46,10 +46,11 @@ def _curves(report: SeriesReport, sizes: SizesSummary) -> Chart | None:
     lead = f"Test {metric} against training rows"
     ends = "; ".join(f"{arm.method} {columns.score(arm.points[-1].mean, unit=report.unit)}" for arm in shown)
     gains = [arm for arm in shown if arm.gains]
+    undoubted = [arm for arm in gains if arm.held_out is None or arm.held_out.holds]
     return Chart(
         name=CURVES,
         kind="curve",
-        title=_message(report, gains[0]) if gains else lead,
+        title=_message(report, undoubted[0]) if undoubted else lead,
         x=ChartAxis("training rows", "log", units.short_count),
         y=ChartAxis(f"test {metric}" + (" (lower is better)" if report.direction == "lower" else "")),
         series=tuple(_series(arm, styles[arm.method]) for arm in shown),

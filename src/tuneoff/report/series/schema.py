@@ -1,4 +1,4 @@
-"""The report of a series as data; docs/series.md is made of it."""
+"""The report of a series as data; docs/series-report.md is made of it."""
 
 from __future__ import annotations
 

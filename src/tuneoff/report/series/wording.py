@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tuneoff.analysis.figures import metric_name
@@ -22,6 +22,11 @@ from tuneoff.report.series.schema import (
 from tuneoff.report.wording import after_caveats, headline, join
 
 ARMS_TOLD, CROSSINGS_TOLD = 6, 4
+LAW_DOUBT = (
+    "What more rows bring is by a law, and its interval takes the error to fall as that law says. Where it levels off "
+    "at once, or begins to fall late, the interval seldom holds the truth, and the largest size, held out, shows only "
+    "some of that."
+)
 SURE = 0.95
 """Share of the draws from which on a crossing is told as likely, and not only as one of the means."""
 
@@ -61,17 +66,20 @@ def sentences(report: SeriesReport) -> list[str]:
     return _ranks(report, report.sets) if report.sets is not None else []
 
 
+def absent(left_out: Mapping[str, str]) -> list[str]:
+    """Says which members take no part, and why."""
+    return [f"{name} takes no part: {reason}." for name, reason in left_out.items()]
+
+
 def notes(report: SeriesReport) -> list[str]:
     """Returns what to know before the answer is trusted."""
-    texts = [f"{name} takes no part: {reason}." for name, reason in report.left_out.items()]
+    texts = absent(report.left_out)
     if report.bases is not None:
         return list(dict.fromkeys((*report.bases.answer.caveats, *report.bases.notes)))
-    texts += [
-        f"{member.name}: {member.trials.completed} of {member.trials.planned} trials are completed."
-        for member in report.members
-        if member.trials.completed < member.trials.planned
-    ]
+    texts += once({member.name: report.reports[member.name].answer.caveats for member in report.members})
     if report.sizes is not None:
+        if any(arm.gains for arm in report.sizes.arms):
+            texts.append(LAW_DOUBT)
         protocols = [own.protocol for own in report.reports.values()]
         if all(protocol.splits == "fixed" for protocol in protocols):
             texts.append(
@@ -84,6 +92,16 @@ def notes(report: SeriesReport) -> list[str]:
             "by their ranks does not say that they are equal."
         )
     return texts
+
+
+def once(caveats: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns what is to be known of each member, each sentence once, with the members that it is of where these are
+    not all."""
+    members: dict[str, list[str]] = {}
+    for name, texts in caveats.items():
+        for text in texts:
+            members.setdefault(text, []).append(name)
+    return [text if len(names) == len(caveats) else f"{join(names)}: {text}" for text, names in members.items()]
 
 
 def change_text(scale: Scale, gain: BoundedFigure) -> str:
@@ -116,13 +134,18 @@ def score_text(scale: Scale, value: float, low: float | None, high: float | None
     return f"{text} [{columns.score(low, unit=scale.unit)}, {columns.score(high, unit=scale.unit)}]"
 
 
-def gain_text(scale: Scale, label: str, gains: Sequence[GainSummary], reason: str) -> str:
-    """Says what more rows bring to an arm, or why that is not known."""
+def gain_text(
+    scale: Scale, label: str, gains: Sequence[GainSummary], reason: str, held_out: HeldOutSummary | None
+) -> str:
+    """Says what more rows bring to an arm, and whether that is to be doubted, or why it is not known."""
     if not gains:
         return f"What more rows bring to {label} cannot be said: {reason}."
     gain = gains[0]
     shown = "" if gain.gain.low > 0 or gain.gain.high < 0 else ", so it is not shown that they help"
-    return f"{gain.more:,} more labelled rows bring {change_text(scale, gain.gain)} to {label}{shown}."
+    text = f"{gain.more:,} more labelled rows bring {change_text(scale, gain.gain)} to {label}{shown}"
+    if held_out is None or held_out.holds:
+        return f"{text}."
+    return f"{text}; doubt this, because its law did not foretell the {held_out.rows:,} rows from fewer."
 
 
 def crossing_text(crossing: CrossingSummary) -> str:
@@ -149,7 +172,8 @@ def _gains(report: SeriesReport, sizes: SizesSummary) -> list[str]:
     if len(reasons) == 1 and not any(arm.gains for arm in arms):
         return [f"What more rows bring cannot be said: {reasons[0]}."]
     more = f" The table has {len(sizes.arms) - ARMS_TOLD} more arms." if len(sizes.arms) > ARMS_TOLD else ""
-    return [" ".join(gain_text(report, arm.method, arm.gains, arm.reason) for arm in arms) + more] if arms else []
+    told = [gain_text(report, arm.method, arm.gains, arm.reason, arm.held_out) for arm in arms]
+    return [" ".join(told) + more] if told else []
 
 
 def _crossings(sizes: SizesSummary) -> list[str]:
