@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from tuneoff.cli.commands import plan
 from tuneoff.cli.main import main
 from tuneoff.config.spec import StudySpec, TrialSpec
-from tuneoff.errors import SourceNotFound
+from tuneoff.errors import SourceNotFound, StoreError
 from tuneoff.executors.base import Inspection
 from tuneoff.records.events import StreamEvent
 from tuneoff.store import SeriesStore
@@ -127,6 +127,42 @@ def test_an_interrupted_stream_says_so(command: Command, fake_executor: FakeExec
     assert [event["outcome"] for event in stream(out) if "outcome" in event] == ["interrupted", "interrupted"]
     code, out, _ = command("watch", "sizes", "--once", "--json")
     assert stream(out)[-1]["outcome"] == "stopped"
+
+
+def test_a_stream_ends_where_the_report_cannot_be_written(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr("tuneoff.report.series.files.write_built", refuse)
+    code, out, err = command("run", "small.yaml", *SIZES, "--out", "sizes", "--json")
+    assert code != 0
+    assert [stream(out)[-1][key] for key in ("event", "outcome", "error")] == [
+        "series_ended",
+        "error",
+        "the disk is full",
+    ]
+    assert "Error: the disk is full" in err
+
+
+def test_watch_leaves_a_member_that_the_run_has_left(
+    command: Command, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_executor.raise_at = 1
+    command("run", "small.yaml", *SIZES, "--out", "sizes")
+    fake_executor.raise_at = None
+    command("run", "sizes", "--methods", "full", "--set", "protocol.train_rows=[6, 8]")
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tuneoff.cli.commands.watch.time.sleep", stop)
+    with hold(Path("sizes/lock")), hold(Path("sizes/members/8/lock")):
+        code, out, _ = command("watch", "sizes")
+    assert (code, "\n8\n" in out) == (130, True), "it waits at 8, where the run is, and not at 4, which is not over"
+    SeriesStore("sizes").note_problem("4", "the disk is full")
+    code, out, _ = command("watch", "sizes")
+    assert code == 1
+    assert "4: cannot be run: the disk is full" in out
 
 
 def test_watch_shows_member_after_member(command: Command, fake_executor: FakeExecutor) -> None:

@@ -24,6 +24,7 @@ from browser_helpers import BROWSER, DRIVER, browse
 from page_helpers import LEVELS, hostile_store, page_store
 from record_helpers import make_record
 from script_helpers import CAN_RUN, call_each
+from series_helpers import write_series
 from tuneoff.checksums import sha256
 from tuneoff.cli.main import main
 from tuneoff.cli.web import app as web_app
@@ -165,6 +166,14 @@ def test_a_study_that_lies_elsewhere_is_not_shown(root: Path, tmp_path: Path) ->
     assert find_studies(tmp_path / "served") == {}
     assert set(find_studies(root)) == {"first/study", "second/study"}
     assert set(find_studies(root / "first" / "study")) == {"."}
+
+
+def test_the_studies_of_a_series_are_shown_however_deep_it_lies(tmp_path: Path) -> None:
+    place = tmp_path / "projects" / "mine" / "series"
+    page_store(place / "members" / "500")
+    assert find_studies(tmp_path) == {}
+    write_series(place, "train_rows", {"500": 500})
+    assert set(find_studies(tmp_path)) == {"projects/mine/series/members/500"}
 
 
 def test_a_studys_own_folder_can_be_served(root: Path) -> None:

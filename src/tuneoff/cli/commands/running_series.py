@@ -43,6 +43,7 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
 
     try:
         series.run_each(run_member, out)
+        report = _write_report(series)
     except KeyboardInterrupt:
         stream.send(events.series_ended("interrupted"))
         if state.exit_code != INTERRUPTED:  # else the member has said so
@@ -55,9 +56,10 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
     if problems:
         state.exit_code = TRIAL_FAILED
     outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
-    report = _write_report(series)
     stream.send(events.series_ended(outcome, problems, report.as_data() if report is not None else None))
-    if report is not None and not stream.wanted:
+    if report is not None and stream.wanted:
+        _common.echo(f"report: {series.store.report_folder / 'index.html'}", err=True)
+    elif report is not None:
         from tuneoff.report.series import terminal
 
         terminal.render(report, series.store, _common.console())

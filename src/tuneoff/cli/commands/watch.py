@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,15 +96,16 @@ class Watcher:
     interval: float | None
     pause: float
 
-    def watch_study(self, folder: Path) -> FolderState | None:
-        """Watches one study until it is over; returns the last look, None where no study is there."""
+    def watch_study(self, folder: Path, is_passed: Callable[[], bool] = lambda: False) -> FolderState | None:
+        """Watches one study until it is over, or `is_passed` says that no run goes on with it; returns the last look,
+        None where no study is there."""
         from tuneoff.cli.live.follow import FolderFollower
         from tuneoff.store import StudyStore
 
         as_json = self.stream.wanted
         follower = FolderFollower(StudyStore(folder), history=as_json, checkpoints=not as_json)
         # Lines report at once what begins and ends, however rarely they report what runs.
-        updates = looks(follower, self.once, self.wait, self.pause)
+        updates = looks(follower, self.once, self.wait, self.pause, is_passed)
         if as_json:
             return _stream(updates, folder, self.stream)
         if self.once:
@@ -121,13 +123,16 @@ class Watcher:
         for name in names:
             while _is_to_come(series, member := series.find(name)) and not self.once:
                 time.sleep(self.pause)
+            look = None
+            if member.store.is_there:
+                self._say(name)
+                look = self.watch_study(member.store.root, partial(_is_passed, series, name))
+                member = series.find(name)
+            elif not member.problem:
+                self._say(f"{name}: not begun")
             if member.problem:
+                self._say(f"{name}: cannot be run: {member.problem}")
                 problems[name] = member.problem
-            if not self.stream.wanted:
-                note = f": cannot be run: {member.problem}" if member.problem else ""
-                note = note or ("" if member.store.is_there else ": not begun")
-                self.console.print(f"{name}{note}", style="bold", soft_wrap=True)
-            look = self.watch_study(member.store.root) if member.store.is_there else None
             failed = failed or bool(problems) or (look is not None and look.is_over and bool(look.failed))
             is_over = is_over and (bool(member.problem) or (look is not None and look.is_over))
         if is_over or series.running_since() is None:
@@ -135,8 +140,14 @@ class Watcher:
             self.stream.send({**events.series_ended(outcome if is_over else "stopped", problems), "time": None})
         return failed
 
+    def _say(self, heading: str) -> None:
+        if not self.stream.wanted:
+            self.console.print(heading, style="bold", soft_wrap=True)
 
-def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> Iterator[FolderState]:
+
+def looks(
+    follower: FolderFollower, once: bool, wait: bool, interval: float, is_passed: Callable[[], bool] = lambda: False
+) -> Iterator[FolderState]:
     """Yields looks until the study is over, or one look; none where the folder is that of a series.
 
     Args:
@@ -144,6 +155,7 @@ def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> 
         once: look only once, whatever the state is.
         wait: wait where no study is there.
         interval: seconds between two looks.
+        is_passed: whether no run goes on with the study, though it is not over.
 
     Raises:
         StoreError: where no study is there, and `wait` is false.
@@ -155,7 +167,7 @@ def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> 
         look = follower.poll()
         if look is not None:
             yield look
-            if once or look.is_over:
+            if once or look.is_over or is_passed():
                 return
         elif SeriesStore(follower.store.root).is_there:
             return
@@ -169,7 +181,16 @@ def looks(follower: FolderFollower, once: bool, wait: bool, interval: float) -> 
 
 def _is_to_come(series: SeriesStore, member: SeriesMember) -> bool:
     """Tells whether a run is on that has not come to a member yet."""
-    return not member.store.is_there and not member.problem and series.running_since() is not None
+    is_on = series.running_since() is not None
+    return is_on and not member.store.is_there and not _is_passed(series, member.name)
+
+
+def _is_passed(series: SeriesStore, name: str) -> bool:
+    """Tells whether a run leaves a member as it is: it could not run it, or is at one that comes after it."""
+    members = series.members
+    place = [member.name for member in members].index(name)
+    later = (member.store.running_since() for member in members[place + 1 :])
+    return bool(members[place].problem) or any(since is not None for since in later)
 
 
 def take_in(board: RunProgress, look: FolderState, folder: Path) -> None:

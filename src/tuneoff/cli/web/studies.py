@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tuneoff.errors import StoreError
 from tuneoff.records.events import utc
-from tuneoff.store import StudyStore
+from tuneoff.store import SeriesStore, StudyStore
 
 LEVELS = 3
 """How deep below the folder studies are looked for."""
@@ -52,6 +52,9 @@ def find_studies(root: Path) -> dict[str, StudyStore]:
 def _folders(folder: Path, levels: int) -> Iterator[Path]:
     """Yields a folder and those below it; a study's own folders hold no other study."""
     yield folder
+    if SeriesStore(folder).is_there:
+        # Its members are shown wherever it is: they lie two levels deeper.
+        levels = max(levels, 2)
     if levels == 0 or StudyStore(folder).is_there:
         return
     try:
