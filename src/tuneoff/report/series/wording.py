@@ -24,8 +24,8 @@ from tuneoff.report.wording import after_caveats, headline, join
 ARMS_TOLD, CROSSINGS_TOLD = 6, 4
 LAW_DOUBT = (
     "What more rows bring is by a law, and its interval takes the error to fall as that law says. Where it levels off "
-    "at once, or begins to fall late, the interval seldom holds the truth, and the largest size, held out, shows only "
-    "some of that."
+    "at once, or begins to fall late, the interval seldom holds the truth, and the test of the law, for which it takes "
+    "four sizes, shows only some of that."
 )
 SURE = 0.95
 """Share of the draws from which on a crossing is told as likely, and not only as one of the means."""
