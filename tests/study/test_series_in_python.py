@@ -147,7 +147,10 @@ def test_further_sizes_join_a_folder_and_stay_in_order(small_study: Path, fake_e
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [("protocol.epochs=2", "protocol.epochs: 1 there, 2 here"), ("methods.full.learning_rate=0.5", "another full")],
+    [
+        ("protocol.epochs=2", "protocol.epochs: 1 there, 2 here"),
+        ("methods.full.learning_rate=0.5", "other options of full"),
+    ],
 )
 def test_further_members_that_differ_in_more_than_the_list_are_refused(
     change: str, told: str, small_study: Path, fake_executor: FakeExecutor

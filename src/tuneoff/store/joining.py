@@ -64,21 +64,29 @@ def refuse_unlike(root: Path, axis: Axis, members: Mapping[str, StudySpec], aske
     """
     for name, member in members.items():
         aligned = _with_value_of(axis, member, asked)
-        changes = [difference(aligned, asked)] if question(aligned) != question(asked) else []
-        # Where an arm starts from is a folder there, and here what the study file says.
-        changes += [
-            f"another {label}"
-            for label, arm in asked.methods.items()
-            if label in member.methods
-            and arm.model_copy(update={"start_from": None})
-            != member.methods[label].model_copy(update={"start_from": None})
-        ]
-        if changes:
+        place = f"{root} holds the member {name}, which differs from these in more than {PLACES[axis]}"
+        if question(aligned) != question(asked):
             raise StoreError(
-                f"{root} holds the member {name}, which differs from these in more than {PLACES[axis]} "
-                f"({'; '.join(changes)})",
-                hint="Ask for its value too, so that it is the same for all, or name another folder with --out.",
+                f"{place} ({difference(aligned, asked)})",
+                hint="Name another folder with --out: results of different questions are never mixed.",
             )
+        others = [label for label in asked.methods if _is_other_arm(label, member, asked)]
+        if others:
+            raise StoreError(
+                f"{place} (other options of {', '.join(others)})",
+                hint=f"Ask for {name} too, so that the arms are the same for all, or name another folder with --out.",
+            )
+
+
+def _is_other_arm(label: str, member: StudySpec, other: StudySpec) -> bool:
+    """Tells whether both have the arm, with other options. Where it starts from does not count: a study that was run
+    names a folder, where its file may have another name for that."""
+    arms = [
+        study.methods[label].model_copy(update={"start_from": None})
+        for study in (member, other)
+        if label in study.methods
+    ]
+    return len(arms) == 2 and arms[0] != arms[1]
 
 
 def _with_value_of(axis: Axis, member: StudySpec, other: StudySpec) -> StudySpec:
