@@ -170,10 +170,10 @@ def test_a_study_that_lies_elsewhere_is_not_shown(root: Path, tmp_path: Path) ->
 
 def test_the_studies_of_a_series_are_shown_however_deep_it_lies(tmp_path: Path) -> None:
     place = tmp_path / "projects" / "mine" / "series"
-    page_store(place / "members" / "500")
+    page_store(place / "members")
     assert find_studies(tmp_path) == {}
-    write_series(place, "train_rows", {"500": 500})
-    assert set(find_studies(tmp_path)) == {"projects/mine/series/members/500"}
+    write_series(place, "data", {"study": {"train": "rows.csv"}})
+    assert set(find_studies(tmp_path)) == {"projects/mine/series/members/study"}
 
 
 def test_a_studys_own_folder_can_be_served(root: Path) -> None:
