@@ -182,6 +182,7 @@ def test_the_prompt_suits_questions_and_beginnings(
         ({"scoring": "head", "template": "{question}"}, "scoring: likelihood"),
         ({"scored": "letter", "template": "{question}"}, "needs {choices}"),
         ({"normalise": "words"}, "byte"),
+        ({"template": "{question}", "context": "story"}, r"put {context} into it"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -276,6 +277,36 @@ def test_a_context_comes_before_its_question() -> None:
     head = MultipleChoice({"scoring": "head"})
     features = head.encode(read(head, rows(TABLE, context=contexts)), tokenizer, 120)
     assert tokenizer.decode(features[0].choices[1].ids).strip("\0") == "It is a long story.\nWho wins?\na goal"
+
+
+def test_a_context_that_the_template_does_not_show_is_no_part_of_the_prompt() -> None:
+    contexts = ["It is a long story.", "b", "c"]
+    task, examples, _, tokenizer = settled({"template": "Q: {question}\nA:"}, context=contexts)
+    text = tokenizer.decode(task.encode(examples, tokenizer, 120)[0].input_ids)
+    assert text.endswith("Q: Who wins?\nA:")
+    assert "story" not in text
+    shown, examples, _, _ = settled({"template": "{context} Q: {question}\nA:"}, context=contexts)
+    text = tokenizer.decode(shown.encode(examples, tokenizer, 120)[0].input_ids)
+    assert text.endswith("It is a long story. Q: Who wins?\nA:")
+
+
+def test_an_option_without_tokens_is_refused_with_its_row() -> None:
+    task, examples, _, tokenizer = settled({})
+
+    class Dropping:
+        """Knows no word of the last option."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tokenizer, name)
+
+        def __call__(self, texts: Any, **options: Any) -> Any:
+            encoded = tokenizer(texts, **options)
+            if texts == [" here", " on the other side of the town"]:
+                encoded["input_ids"] = [encoded["input_ids"][0], []]
+            return encoded
+
+    with pytest.raises(DataError, match=r"row 3: .* no token of the option 'on the other side"):
+        task.encode(examples, Dropping(), 120)
 
 
 def test_an_encoder_is_refused_by_likelihood_and_reads_pairs_by_a_head() -> None:

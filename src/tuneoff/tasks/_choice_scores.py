@@ -101,6 +101,11 @@ class ChoiceLikelihood:
         texts = [letter_of(number) for number in range(len(example.choices))] if self.letters else example.choices
         gap = self._gap(tokenizer)
         ids = tokenizer([gap + text for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+        if not all(ids):
+            raise DataError(
+                f"{example.place}: the model's tokenizer makes no token of the option {texts[ids.index([])][:60]!r}",
+                hint="Correct the row or remove it: nothing has no likelihood.",
+            )
         return [
             Choice(
                 ids=own,

@@ -185,7 +185,7 @@ class Evaluations:
             + min(WARM_UP, len(timed_examples)) * self._single
         )
         batch = evenly(self._material.features["test"], self._material.spec.protocol.evaluation_batch_size)
-        return singles + 2 * self.forward(len(batch) * max(len(f.input_ids) for f in batch))
+        return singles + 2 * self.forward(len(batch) * max(f.row_tokens for f in batch))
 
     def _steps(self, features: Sequence[Features]) -> int:
         """Returns the tokens written for a batch: a trained model is assumed to write as many as the targets hold, any

@@ -314,6 +314,6 @@ def _time_inference(
     return inference.model_copy(
         update={
             "batched_examples_per_second": len(batch) / elapsed,
-            "batched_tokens_per_second": sum(len(f.input_ids) for f in batch) / elapsed,
+            "batched_tokens_per_second": sum(f.row_tokens for f in batch) / elapsed,
         }
     )
