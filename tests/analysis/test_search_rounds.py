@@ -194,6 +194,25 @@ def test_other_rules_that_searched_other_rows_are_no_matter(
     assert (len(executor.ran), anew.complete) == (20, True)
 
 
+def test_each_trial_is_known_by_the_sources_of_its_own(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What other arms start from, and what is held, is no part of a search trial."""
+    study = make_study(
+        methods={"lora": {"start_from": "weights"}, "full": {}},
+        retention="notes.csv",
+        protocol={"search": {"trials": 3}},
+    )
+    fingerprints = {"rows": "r", "weights": "w", "notes.csv": "n"}
+    whole = SearchRunner(study, fingerprints, StudyStore(tmp_path))
+    whole.run(Pretender(), lambda _: None)
+    assert recorded(StudyStore.open(tmp_path)) == whole.as_data()
+    monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
+    again, executor = SearchRunner(study, fingerprints, StudyStore(tmp_path)), Pretender()
+    again.run(executor, lambda _: None)
+    assert (executor.ran, again.as_data()) == ([], whole.as_data())
+
+
 def test_a_search_by_other_rules_is_refused_before_anything_is_looked_at(
     study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,21 @@ def test_only_final_trials_that_train_are_scored(make_study: MakeStudy) -> None:
     assert majority.id == plan(without)[1].id
 
 
+def test_what_is_held_is_no_part_of_trials_that_do_not_score_it(make_study: MakeStudy) -> None:
+    keys: dict[str, Any] = {
+        "methods": {"lora": {}, "majority": {}},
+        "protocol": {"seeds": 1, "search": {"trials": 2}},
+    }
+    plain, study = make_study(**keys), make_study(**keys, retention=["notes.csv", "reuters-r8"])
+    fingerprints = {"reuters-r8": "rows", "minilm": "model"}
+    held = {**fingerprints, "notes.csv": "notes"}
+    lora, majority = plan(study, held)
+    assert lora.fingerprints == held
+    assert majority.fingerprints == fingerprints
+    assert majority.id == plan(plain, fingerprints)[1].id
+    assert search_trial(study, "lora", {}, held).id == search_trial(plain, "lora", {}, fingerprints).id
+
+
 def test_it_is_part_of_the_question(make_study: MakeStudy) -> None:
     plain, held = make_study(), make_study(retention="docstrings")
     assert "retention" not in question(plain)

@@ -17,7 +17,7 @@ from tuneoff import registry
 from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import StudySpec, Suggestion, TrialSpec
 from tuneoff.errors import CorruptRecord
-from tuneoff.planning.plan import Searched, plan, search_protocol, search_studies, search_trial
+from tuneoff.planning.plan import Searched, own_fingerprints, plan, search_protocol, search_studies, search_trial
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.search.halving import promoted, rungs
 from tuneoff.search.sampling import SPREAD, rules, suggest
@@ -114,8 +114,7 @@ class Search:
 
     def other_rules(self) -> list[str]:
         """Returns the rules, other than the present ones, by which trials of the folder's search were suggested."""
-        specs = [spec for spec in self._folder_specs() if (spec.fingerprints or {}) == self.fingerprints]
-        by_rules = dict.fromkeys(map(_rules, specs))
+        by_rules = dict.fromkeys(map(_rules, filter(self._is_of_sources, self._folder_specs())))
         return [each for each in by_rules if each != rules(self.spec.sampler)]
 
     def _folder_specs(self) -> list[TrialSpec]:
@@ -123,6 +122,11 @@ class Search:
         ids = self.store.search_ids() if self.store.is_there else []
         specs = [spec for spec in map(self._spec, ids) if spec is not None]
         return [spec for spec in specs if spec.label in self.study.methods and spec.seed == self.spec.seed]
+
+    def _is_of_sources(self, spec: TrialSpec) -> bool:
+        """Tells whether a search trial is of what the sources hold now, as far as they are its own."""
+        arm = self.study.methods[spec.label]
+        return (spec.fingerprints or {}) == own_fingerprints(self.study, arm, self.fingerprints, holds=False)
 
     def _over_by_other_rules(self) -> Search | None:
         """Returns the search as it is recorded, where other rules began it and it is over: what it chose counts."""
@@ -353,9 +357,10 @@ class _Recorded(Search):
     def __init__(self, study: StudySpec, store: StudyStore, fingerprints: Mapping[str, str] | None = None) -> None:
         super().__init__(study, fingerprints or {}, store)
         specs = self._folder_specs()
-        if fingerprints is None and specs:
-            self.fingerprints = specs[-1].fingerprints or {}
-        self._specs = [spec for spec in specs if (spec.fingerprints or {}) == self.fingerprints]
+        if fingerprints is None:
+            # Of what several trials name, the last one's counts; each arm has its own start.
+            self.fingerprints = {name: found for spec in specs for name, found in (spec.fingerprints or {}).items()}
+        self._specs = [*filter(self._is_of_sources, specs)]
         if not self._pruned:
             # With more trials the searches of seeds share more steps; those of before are no part of them.
             steps = search_protocol(self.study).max_steps

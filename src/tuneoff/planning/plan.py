@@ -150,6 +150,8 @@ def _trial(
     devices, shard = devices_of(study, arm)
     protocol = protocol.model_copy(update=search.settings_of(study.protocol, values))
     (seed,) = protocol.seeds
+    # What a trial of the search, or a model that is not trained, has forgotten is no question.
+    retention = study.retention if purpose == "final" and rate is not None else None
     trial = TrialSpec(
         id="",
         study=study.name,
@@ -162,20 +164,24 @@ def _trial(
         model=study.model,
         task=task,
         protocol=protocol,
-        # What a trial of the search, or a model that is not trained, has forgotten is no question.
-        retention=study.retention if purpose == "final" and rate is not None else None,
+        retention=retention,
         devices=devices,
         shard=shard,
         execution=study.execution,
         start_from=arm.start_from,
-        fingerprints=_own_fingerprints(study, arm, fingerprints or {}),
+        fingerprints=own_fingerprints(study, arm, fingerprints or {}, holds=retention is not None),
     )
     return trial.model_copy(update={"id": trial_id(trial)})
 
 
-def _own_fingerprints(study: StudySpec, arm: MethodSpec, fingerprints: Mapping[str, str]) -> dict[str, str]:
-    """Returns the fingerprints without those of weights that other arms start from."""
+def own_fingerprints(
+    study: StudySpec, arm: MethodSpec, fingerprints: Mapping[str, str], *, holds: bool
+) -> dict[str, str]:
+    """Returns a trial's part of a study's fingerprints: without those of weights that other arms start from and, unless
+    it `holds` something, of what it does not score before and after training."""
     others = {other.start_from for other in study.methods.values()} - {arm.start_from}
+    if study.retention is not None and not holds:
+        others |= {*study.retention.references} - {*study.task.data.references, study.model.source}
     return {name: fingerprint for name, fingerprint in fingerprints.items() if name not in others}
 
 
