@@ -110,7 +110,7 @@ def test_a_limit_moves_the_recommendation(tmp_path: Path) -> None:
     assert not by_label["full"]["fits"]
 
 
-@pytest.mark.parametrize("text", ["-1", "much", "0.1bits", ""])
+@pytest.mark.parametrize("text", ["-1", "much", "0.1bits", "", "9" * 400])
 def test_a_limit_is_a_number_of_0_or_more(text: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="--max-forgetting"):
         advise(held_store(tmp_path), Criteria({"forgetting": text}))

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from record_helpers import World, build_store, small_study
-from tuneoff.errors import StudyError
+from tuneoff.config.retention import RetentionSpec
+from tuneoff.errors import StoreError, StudyError
 from tuneoff.study.study import Study
 
 FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
@@ -104,3 +105,12 @@ def test_an_executor_is_named(small_study: Path, fake_executor: FakeExecutor) ->
     assert Study(study.spec, executor="local").spec == study.spec
     with pytest.raises(StudyError, match="unknown executor 'nowhere'"):
         Study(study.spec, executor="nowhere")
+
+
+def test_what_a_study_holds_is_not_written_over(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.csv"
+    notes.write_text("text\na\n", encoding="utf-8")
+    spec = small_study("lora").model_copy(update={"retention": RetentionSpec.model_validate(str(notes))})
+    study = Study.open(build_store(tmp_path / "study", spec, World()).root)
+    with pytest.raises(StoreError, match="is what is read"):
+        study.refuse_overwriting(notes)

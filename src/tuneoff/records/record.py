@@ -464,7 +464,7 @@ class Finding(Frozen):
         "`memory_not_released`, `kernels_disagree`, `unseen_targets`, `whole_words`, "
         "`targets_not_read_back`, `single_words`, `similar_labels`, `spaced_labels`, `unlearned_tags`, "
         "`groups_removed`, `groups_of_one`, `few_groups`, `unparsed_answers`, `cut_answers`, `network_latency`, "
-        "`started_from`, `start_saw_test`, "
+        "`started_from`, `start_saw_test`, `retention_not_scored`, "
         "`pad_token_replaced`"
     )
     message: str = Field(description="what was found, for a person")

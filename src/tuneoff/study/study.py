@@ -683,20 +683,25 @@ class Study:
             return executor.call(verb, {**context, "device": self.device, **payload, **paths})
 
     def refuse_overwriting(self, out: str | Path, *read: Path) -> None:
-        """Refuses an output that would replace a file that is read: these files, and the study's own, its rows and its
-        base model.
+        """Refuses an output that would replace a file that is read: these files, and the study's own, its rows, what it
+        holds and its base model.
 
         Raises:
             StoreError: says what it would replace.
         """
-        store, references = self._store(), self.spec.task.data.references
+        store = self._store()
         origin = store.origin() or Path()
-        local_paths = [origin / name.removeprefix("file:") for name in (*references, self.spec.model.source)]
+        local_paths = [origin / name.removeprefix("file:") for name in (*self._rows, self.spec.model.source)]
         refuse_overwriting(Path(out), [*read, store.root, *local_paths])
 
-    def _fingerprints(self) -> dict[str, str]:
+    @property
+    def _rows(self) -> tuple[str, ...]:
+        """Returns all sources of rows, those of what is held included."""
         held = self.spec.retention.references if self.spec.retention is not None else ()
-        references = [*self.spec.task.data.references, *held]
+        return (*self.spec.task.data.references, *held)
+
+    def _fingerprints(self) -> dict[str, str]:
+        references = [*self._rows]
         if not self.spec.model.random_weights:
             references.append(self.spec.model.source)
         fingerprints = starts.fingerprints(self.spec)

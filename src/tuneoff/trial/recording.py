@@ -115,7 +115,8 @@ def build_record(
 ) -> TrialRecord:
     """Builds a completed trial's record."""
     model, selected, training, evaluated = results.model, results.selected, results.training, results.evaluated
-    findings = [*results.findings, *(evaluated.findings if evaluated else ())]
+    retained = results.retained
+    findings = [*results.findings, *(evaluated.findings if evaluated else ()), *(retained.findings if retained else ())]
     if measured.noise.contended:
         findings.append(Finding(name="contended", message=measured.noise.reason))
     record = TrialRecord(
@@ -136,7 +137,7 @@ def build_record(
         ranks=measured.ranks,
         inference=evaluated.inference if evaluated else Inference(),
         served=results.served,
-        retention=results.retained.retention if results.retained else Retention(),
+        retention=retained.retention if retained else Retention(),
         utilisation=measured.utilisation,
         noise=measured.noise,
         stored_bytes=selected.stored_bytes if results.served is None else None,
@@ -149,7 +150,11 @@ def build_record(
         predictions={"test": evaluated.predictions} if evaluated else {},
         kept_files=provenance.kept_files,
         findings=(*findings, *provenance.findings),
-        missing={**measured.missing, **_explain_phases(results), **_explain_retention(provenance.spec, results)},
+        missing={
+            **measured.missing,
+            **_explain_phases(results),
+            **_explain_retention(provenance.spec, results, measured.timing),
+        },
     )
     return record.model_copy(
         update={"missing": {**_explain_machine_and_model(record, context.device), **record.missing}}
@@ -238,12 +243,14 @@ def _explain_phases(results: TrialResults) -> dict[str, str]:
     return reasons
 
 
-def _explain_retention(spec: TrialSpec, results: TrialResults) -> dict[str, str]:
+def _explain_retention(spec: TrialSpec, results: TrialResults, timing: Timing) -> dict[str, str]:
     """Explains why figures of what the study holds are null."""
     rewound = ("retention.rewind_metric", "timing.rewind_seconds")
-    if results.retained is not None:
-        reason = results.retained.rewind_reason
-        return dict.fromkeys(rewound, reason) if reason else {}
+    if (retained := results.retained) is not None:
+        reasons = {"retention.forgetting": retained.reason, **dict.fromkeys(rewound, retained.rewind_reason)}
+        # An attempt that failed took its seconds.
+        tried = () if timing.rewind_seconds is None else ("timing.rewind_seconds",)
+        return {name: reason for name, reason in reasons.items() if reason and name not in tried}
     reason = "the study has no `retention`"
     if results.evaluated is None:
         reason = "a trial of a search scores validation alone"

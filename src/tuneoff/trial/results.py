@@ -55,11 +55,15 @@ class Retained:
 
     Attributes:
         retention: the scores.
-        rewind_reason: why there are none of models between the base model and the trained one; empty where there are.
+        reason: why there are none; empty where there are.
+        rewind_reason: likewise, of models between the base model and the trained one.
+        findings: what could not be scored.
     """
 
     retention: Retention
-    rewind_reason: str
+    reason: str = ""
+    rewind_reason: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from tuneoff.errors import DataError
 from tuneoff.interfaces import Prediction
 from tuneoff.tasks._running_text import BITS_PER_BYTE
 from tuneoff.tasks.classification import Classification
@@ -48,5 +49,5 @@ def test_of_a_metric_of_all_rows_it_is_the_jackknife() -> None:
 
 
 def test_predictions_without_what_the_metric_needs_are_an_error() -> None:
-    with pytest.raises(ValueError, match="bits_per_byte"):
+    with pytest.raises(DataError, match="bits_per_byte"):
         change(BITS_PER_BYTE, answers("x", "x"), answers("x", "x"), ())

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from generation_helpers import tiny_config
 from trial_helpers import PAIRS, MakePlace, make_study, news, save_writer, write_csv
-from tuneoff.errors import ContentChanged, StudyError, TuneoffError
+from tuneoff.config.data import ModelSpec
+from tuneoff.config.protocol import Protocol
+from tuneoff.config.retention import RetentionSpec
+from tuneoff.errors import ContentChanged, DataError, Diverged, StudyError, TuneoffError
 from tuneoff.methods.lora import lora_layers
 from tuneoff.planning.plan import plan
 from tuneoff.records.record import DataInfo, Retention, TrialRecord
@@ -21,6 +25,7 @@ from tuneoff.trial.assembly import load_model
 from tuneoff.trial.data.contents import verify_rows
 from tuneoff.trial.inference import restore
 from tuneoff.trial.inspection import inspect_study
+from tuneoff.trial.modeling.tokenizer import byte_tokenizer
 from tuneoff.trial.retention.held import tokenize_held
 from tuneoff.trial.run import run
 from tuneoff.trial.training.evaluate import predict
@@ -206,6 +211,55 @@ def test_the_base_model_is_scored_once_for_a_run_and_every_trial_pays_for_it(
     assert all((record.timing.total_seconds or 0) >= 0.5 for record in records)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory ran out"),
+        (Diverged("the model's outputs are not finite"), "the model's outputs are not finite"),
+    ],
+)
+@pytest.mark.parametrize("part", ["scorer.HeldScorer.score_base", "measure.rewind"])
+def test_what_cannot_be_scored_loses_no_training(
+    make_place: MakePlace,
+    writer: Path,
+    pairs: Path,
+    prose: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+    part: str,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(f"tuneoff.trial.retention.{part}", fail)
+    retention = {"held": str(prose), "rewind": True, "rows": 4}
+    record = finished(
+        make_place("lora", folder=writer, data=pairs, task=WRITING, protocol=PROTOCOL, retention=retention)
+    )
+    assert record.metric("loss", "test") is not None
+    assert record.retention.rewind == ()
+    assert record.missing["retention.rewind_metric"] == reason
+    assert [f.message.endswith(reason) for f in record.findings if f.name == "retention_not_scored"] == [True]
+    is_held = part == "measure.rewind"
+    assert (record.retention.forgetting is not None) == is_held
+    assert record.missing.get("retention.forgetting") == (None if is_held else reason)
+    assert (record.timing.rewind_seconds is None) == ("timing.rewind_seconds" in record.missing)
+
+
+def test_a_fault_of_the_program_is_not_hidden(
+    make_place: MakePlace, writer: Path, pairs: Path, prose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("tuneoff.trial.retention.measure.rewind", fail)
+    retention = {"held": str(prose), "rewind": True, "rows": 4}
+    place = make_place("lora", folder=writer, data=pairs, task=WRITING, protocol=PROTOCOL, retention=retention)
+    with pytest.raises(RuntimeError, match="a fault"):
+        run(place, "cpu", time.perf_counter())
+
+
 @pytest.mark.parametrize(("text", "what"), [("{broken", "damaged"), ("{}", "empty")])
 def test_a_damaged_file_of_shared_scores_is_made_anew(
     make_place: MakePlace, writer: Path, pairs: Path, prose: Path, tmp_path: Path, text: str, what: str
@@ -269,6 +323,29 @@ def test_rows_that_cannot_be_read_are_told_before_training(
     with pytest.raises(TuneoffError, match=message) as caught:
         inspect_study(study, plan(study), require_data=True)
     assert "retention, notes" in str(caught.value)
+
+
+def write_texts(path: Path, *texts: str) -> Path:
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
+    return path
+
+
+def test_empty_rows_of_a_text_are_left_out(tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "lines.jsonl", "", "one", " ", "two", "")
+    config = tiny_config("gpt2")
+    retention = RetentionSpec.model_validate(str(path))
+    (one,) = tokenize_held(retention, Protocol(), ModelSpec(source="tiny"), byte_tokenizer(config), config)
+    assert [(e.text, e.index) for e in one.held.examples] == [("one", 0), ("two", 1)]
+
+
+@pytest.mark.parametrize(("texts", "message"), [(("one", ""), "it has one row"), (("", ""), "2 of 2 rows .* no text")])
+def test_too_few_rows_are_told_before_training(
+    writer: Path, pairs: Path, tmp_path: Path, texts: tuple[str, ...], message: str
+) -> None:
+    path = write_texts(tmp_path / "few.jsonl", *texts)
+    study = make_study(writer, pairs, ["lora"], task=WRITING, retention=str(path))
+    with pytest.raises(DataError, match=f"retention, few: {message}"):
+        inspect_study(study, plan(study), require_data=True)
 
 
 def test_a_study_that_fits_is_let_through(writer: Path, pairs: Path, prose: Path) -> None:

@@ -185,12 +185,17 @@ def change(text: str, option: str) -> float:
     if re.fullmatch(_NUMBER, text.strip()) is None:
         hint = f"For example {option} 0.05, in the unit of what the study holds first, such as bits per byte."
         raise StudyError(f"{option}: {text!r} is not a number of 0 or more", hint=hint)
-    return float(text)
+    return _countable(float(text), text, option)
+
+
+def _countable(value: float, text: str, option: str) -> float:
+    if value > MOST:
+        raise StudyError(f"{option}: {text!r} is more than can be counted", hint="Leave it out for no limit.")
+    return value
 
 
 def _positive(value: float, text: str, option: str) -> float:
-    if value > MOST:
-        raise StudyError(f"{option}: {text!r} is more than can be counted", hint="Leave it out for no limit.")
+    _countable(value, text, option)
     if value <= 0:
         raise StudyError(f"{option}: {text!r} leaves no room for any method", hint="Give a limit above 0.")
     return value

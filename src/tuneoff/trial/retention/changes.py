@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneoff.errors import DataError
 from tuneoff.interfaces import MeanMetric, MetricDefinition, Outputs, PooledMetric, Prediction
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ def change(
     mean over rows they are the rows' own changes, of a metric of all rows together the jackknife's pseudo-values.
 
     Raises:
-        ValueError: if the predictions lack what the metric is computed from.
+        DataError: if the predictions lack what the metric is computed from.
     """
     sign = 1.0 if metric.direction == "lower" else -1.0
     (first, first_parts), (second, second_parts) = (_parts(metric, Outputs.of(p, labels)) for p in (before, after))
@@ -44,4 +45,9 @@ def _parts(metric: MetricDefinition, outputs: Outputs) -> tuple[float, Array]:
         value = float(metric.of_sums(sums))
         pseudo_values = count * value - (count - 1) * metric.of_many(sums - terms)
         return value, pseudo_values + (value - pseudo_values.mean())
-    raise ValueError(f"{metric.name} cannot be computed of these rows")
+    raise not_computed(metric)
+
+
+def not_computed(metric: MetricDefinition) -> DataError:
+    """Returns the error that a metric says nothing of the rows that are held."""
+    return DataError(f"{metric.name} cannot be computed of these rows", hint="Hold a task with another main metric.")

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.data import ModelSpec
+from tuneoff.config.data import ModelSpec, SourceSpec
 from tuneoff.config.protocol import Protocol
 from tuneoff.config.retention import HeldSpec, RetentionSpec
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, Problem, SourceError, StudyError, UnsupportedModel
-from tuneoff.interfaces import Example, Features, Method, MetricDefinition, Task
+from tuneoff.interfaces import Example, Features, Method, MetricDefinition, Task, is_missing
 from tuneoff.records.record import SplitInfo
 from tuneoff.sources import read_rows
 from tuneoff.tasks._running_text import RunningText
@@ -24,6 +24,8 @@ from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling.vocabulary import check_tokens
 
+FEWEST_ROWS = 2
+"""Rows of what is held, at least: fewer tell nothing of how much rows differ."""
 TEXT_BATCH = 8
 """Texts of a batch, at most: every token of them has logits over the whole vocabulary."""
 
@@ -72,14 +74,26 @@ def _load(label: str, held: HeldSpec, retention: RetentionSpec, protocol: Protoc
     with loading("what is held"), _naming(label):
         if held.task is not None:
             own_protocol = Protocol(seeds=(0,), data_seed=protocol.data_seed, test_rows=retention.rows)
-            data = trial_data.load(task, held.task, own_protocol)
-            return HeldSet(label, task, data.splits["test"], data.info.splits["test"], max_length, False)
-        assert held.text is not None
-        rows = read_rows(registry.sources(), held.text, "test", task.named_columns)
-        columns = task.columns(rows)
-        examples = subset(task, task.examples(rows, columns, label), retention.rows, protocol.data_seed)
-    examples = [replace(example, index=index) for index, example in enumerate(examples)]
-    return HeldSet(label, task, examples, trial_data.describe(task, examples), max_length, True)
+            examples = trial_data.load(task, held.task, own_protocol).splits["test"]
+        else:
+            assert held.text is not None
+            examples = _read_text(task, held.text, label, retention.rows, protocol.data_seed)
+        if len(examples) < FEWEST_ROWS:
+            raise DataError(
+                "it has one row, of which no error can be told", hint=f"Hold something of {FEWEST_ROWS} rows or more."
+            )
+    info = trial_data.describe(task, examples)
+    return HeldSet(label, task, examples, info, max_length, is_text=held.task is None)
+
+
+def _read_text(task: Task, source: SourceSpec, label: str, limit: int, seed: int) -> list[Example]:
+    """Reads the rows of a text. Empty ones are left out: running text has blank lines."""
+    rows = read_rows(registry.sources(), source, "test", task.named_columns)
+    columns = task.columns(rows)
+    filled = [index for index, text in enumerate(rows.columns[columns["text"]]) if not is_missing(text)]
+    rows = rows.only(filled) if 0 < len(filled) < len(rows) else rows
+    examples = subset(task, task.examples(rows, columns, label), limit, seed)
+    return [replace(example, index=index) for index, example in enumerate(examples)]
 
 
 @contextmanager

@@ -46,8 +46,10 @@ def rewind(
     before = {name: tensor.detach().clone() for name, tensor in _parameters(loaded.model)}
     attached = trial.method.attach(loaded.model, trial_model.view(trial.task, loaded))
     trial.method.load(attached, weights)
+    attached.module.to(context.device)  # merged where it was trained, as an export is
     merged = trial.method.merge(attached).to(context.device).eval()
     changed = list(_changed(merged, before, loaded.head))
+    del before  # what did not change is kept once
     model = Attached(merged, merged)
     runner = replace(trial.runner, attached=model, ranks=ALONE, prefix=None, predicting=nullcontext)
     held_runner = replace(scorer.runner_of(model), ranks=ALONE)

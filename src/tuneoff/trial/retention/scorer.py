@@ -20,7 +20,7 @@ from tuneoff.store import write_atomically
 from tuneoff.trial.assembly import Assembled, load_model
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.distributed.context import ALONE
-from tuneoff.trial.retention.changes import change
+from tuneoff.trial.retention.changes import change, not_computed
 from tuneoff.trial.retention.held import HeldSet, tokenize_held
 from tuneoff.trial.training.evaluate import ModelRunner, predict, write
 
@@ -137,11 +137,18 @@ class HeldScorer:
         }
 
     def values(self, scores: Scores) -> dict[str, float]:
-        """Returns the metric of each set that is held, by name."""
-        return {
-            held.label: next(m.value for m in held.task.score(own, "test") if m.name == held.metric.name)
-            for held, own in zip(self.sets, scores, strict=True)
-        }
+        """Returns the metric of each set that is held, by name.
+
+        Raises:
+            DataError: if one cannot be computed.
+        """
+        values = {}
+        for held, own in zip(self.sets, scores, strict=True):
+            found = {metric.name: metric.value for metric in held.task.score(own, "test")}
+            if held.metric.name not in found:
+                raise not_computed(held.metric)
+            values[held.label] = found[held.metric.name]
+        return values
 
 
 def _compare(held: HeldSet, before: Sequence[Prediction], after: Sequence[Prediction]) -> HeldScore:
