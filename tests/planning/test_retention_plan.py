@@ -84,6 +84,23 @@ def test_the_problems_of_what_is_held_are_told_with_their_lines(study_path: Call
 
 
 @pytest.mark.parametrize(
+    ("keys", "where", "message"),
+    [
+        ("primary_metric: rouge_z", "primary_metric", "did you mean 'rouge_"),
+        ("metrics: [rank_error]", "metrics", "scores a class"),
+        ("metrics: 5", "metrics", "tuple"),
+    ],
+)
+def test_the_metrics_of_a_task_that_is_held_are_checked(
+    study_path: Callable[..., Path], keys: str, where: str, message: str
+) -> None:
+    found = problems(
+        study_path, f"retention: {{held: {{sums: {{task: {{name: generation, data: sums.csv, {keys}}}}}}}}}\n"
+    )
+    assert message in found[f"retention.held.sums.task.{where}"][1]
+
+
+@pytest.mark.parametrize(
     ("text", "where", "known"),
     [
         ("retention: {hold: docstrings}", "retention.hold", "known: held, rows"),

@@ -299,9 +299,9 @@ def test_an_option_without_tokens_is_refused_with_its_row() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(tokenizer, name)
 
-        def __call__(self, texts: Any, **options: Any) -> Any:
-            encoded = tokenizer(texts, **options)
-            if texts == [" here", " on the other side of the town"]:
+        def __call__(self, *texts: Any, **options: Any) -> Any:
+            encoded = tokenizer(*texts, **options)
+            if texts == ([" here", " on the other side of the town"],):
                 encoded["input_ids"] = [encoded["input_ids"][0], []]
             return encoded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic import BaseModel, ValidationError
 
@@ -146,28 +146,40 @@ def _deployability_problems(study: StudySpec, lines: Lines) -> list[Problem]:
 
 def _metric_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Checks the metrics that the study adds, and whether there is one that is to select or to compare."""
-    if study.task.name not in registry.tasks():
+    return _task_metric_problems(study.task, "task", lines, {"protocol.select_metric": study.protocol.select_metric})
+
+
+def _task_metric_problems(
+    spec: TaskSpec, where: str, lines: Lines, selecting: Mapping[str, str | None] | None = None
+) -> list[Problem]:
+    """Checks the metrics that a task adds, and whether it has the one to compare by, and those of `selecting`: dotted
+    key -> metric."""
+    if spec.name not in registry.tasks():
         return []
-    task = registry.tasks()[study.task.name]
+    task = registry.tasks()[spec.name]
     names = [metric.name for metric in task.metrics]
+    added_names = spec.options.get("metrics")
     problems = []
-    for name in study.task.options.get("metrics") or ():
+    # What is no text is a problem of the options.
+    for name in filter(_is_text, added_names if isinstance(added_names, (list, tuple)) else ()):
         reason = "it stands twice" if name in names else _why_not_added(name, task)
         if reason:
-            problems.append(_problem("task.metrics", reason, lines))
+            problems.append(_problem(f"{where}.metrics", reason, lines))
         names.append(name)
-    chosen = {
-        "task.primary_metric": study.task.options.get("primary_metric"),
-        "protocol.select_metric": study.protocol.select_metric,
-    }
-    for place, name in chosen.items():
-        if name is not None and name not in names:
+    for place, name in {f"{where}.primary_metric": spec.options.get("primary_metric"), **(selecting or {})}.items():
+        if _is_text(name) and name not in names:
             added = (
-                f"; `tuneoff list metrics` names more, for task.metrics: [{name}]" if name in registry.metrics() else ""
+                f"; `tuneoff list metrics` names more, for {where}.metrics: [{name}]"
+                if name in registry.metrics()
+                else ""
             )
             message = f"unknown metric {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}{added}"
             problems.append(_problem(place, message, lines))
     return problems
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str)
 
 
 def _why_not_added(name: str, task: type[Task]) -> str:
@@ -263,7 +275,7 @@ def _retention_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         if held.task is None:
             continue
         where = f"retention.held.{label}.task"
-        own_problems = _task_problems(held.task, where, lines)
+        own_problems = _task_problems(held.task, where, lines) + _task_metric_problems(held.task, where, lines)
         if not own_problems and registry.create_task(held.task).adds_head:
             message = (
                 f"{held.task.name} puts a fresh head on the model, which the base model does not have: hold a task "
