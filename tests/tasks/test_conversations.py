@@ -17,6 +17,7 @@ from tuneoff.interfaces import Attached, Example, Features, Rows
 from tuneoff.sources import read_rows
 from tuneoff.tasks._packing import packed, refuse_crossing, unpacked
 from tuneoff.tasks._turns import PLAIN, TurnEncoder
+from tuneoff.tasks._turns_code import turns_code
 from tuneoff.tasks.chat import Chat
 from tuneoff.tasks.instruction import Instruction
 from tuneoff.testing.models import random_model
@@ -319,3 +320,13 @@ def test_files_of_chats_and_instructions_are_read(tmp_path: Path) -> None:
     assert [e.target for e in examples(Chat({}), read)] == ["b"] * 3
     with pytest.raises(DataError, match=r"gone"):
         Chat({"messages": "gone"}).columns(read)
+
+
+@pytest.mark.parametrize("system", ["", "s" * 80])
+def test_the_code_of_a_card_cuts_questions_and_ends_where_nothing_is_left_to_cut(tokenizer: Any, system: str) -> None:
+    encoder = TurnEncoder(tokenizer, "plain", prompt_room=40, whole_room=60, target_room=20, cut_targets=False)
+    names: dict[str, Any] = {"tokenizer": tokenizer}
+    exec("\n".join(turns_code(encoder)), names)
+    ids = names["prompt"](turns("q" * 100, "a", "w" * 100, system=system))
+    assert (len(ids) > 40) == bool(system)
+    assert "aq" not in tokenizer.decode(ids), "the oldest turns go first"

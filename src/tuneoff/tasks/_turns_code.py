@@ -49,7 +49,7 @@ def turns_code(encoder: TurnEncoder) -> list[str]:
         "            break",
         "        messages = messages[:first] + messages[ends[0] :]",
         "        ids = tokens(messages)",
-        f"    while len(ids) > {encoder.prompt_room}:  # then the end of the question",
+        f"    while len(ids) > {encoder.prompt_room} and messages[-1]['content']:  # then the end of the question",
         f'        text, surplus = messages[-1]["content"], len(ids) - {encoder.prompt_room}',
         "        starts = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)",
         '        starts = [start for start, _ in starts["offset_mapping"]]',
