@@ -100,7 +100,9 @@ def attach(model: Any, run: dict[str, Any]) -> Any:
     blocks = model.get_submodule(run["blocks"])
     for parameter in model.parameters():
         parameter.requires_grad = False
-    trained = [module for name, module in model.named_modules() if name in run["head_modules"]]
+    # BitFit trains the new classifier beside the biases; the pretrained pooler's matrix stays as it is.
+    heads = ["classifier"] if method == "bitfit" else run["head_modules"]
+    trained = [module for name, module in model.named_modules() if name in heads]
     if method == "last_block":
         trained.append(blocks[-1])
     for module in trained:

@@ -159,10 +159,12 @@ def run_ours(bench: Bench, model: str, method: str, counts: dict[str, int], seed
     )
     timing, throughput = record["timing"], record["throughput"]
     phases = ("train", "prefix", "load", "tokenize", "preflight", "validation", "test")
+    seconds = {phase: timing[f"{phase}_seconds"] or 0.0 for phase in phases}
     scores = {metric["name"]: metric["value"] for metric in record["metrics"] if metric["split"] == "test"}
     return {
         "seconds": {
-            **{phase: timing[f"{phase}_seconds"] or 0.0 for phase in phases},
+            **seconds,
+            "train": seconds["train"] - seconds["prefix"],
             "latency": timing["inference_seconds"] or 0.0,
             "trial": timing["total_seconds"],
             "total": total,

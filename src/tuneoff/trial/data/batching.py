@@ -21,6 +21,9 @@ fewer let rows of different lengths meet more often."""
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Padded tokens of an evaluation's batch, at most, if it has more than one row. On a CPU larger batches leave its
 caches: with MiniLM, batches of 64 rows took 1.2 to 2 times as long for each row (see benchmarks/batching.py)."""
+FILL_TOKENS = {"cpu": 512, "cuda": 16384}
+"""Padded tokens of a batch whose hidden states are stored before training, at most. On a CPU no more than a small
+training batch has, so that the trial that computes them takes little more memory than those that find them."""
 
 RowLength = tuple[int, ...]
 """Tokens of a row: one number for each part that a batch pads by itself."""

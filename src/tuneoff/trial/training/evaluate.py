@@ -16,7 +16,13 @@ import torch
 from tuneoff.errors import Diverged
 from tuneoff.interfaces import Attached, Batch, Example, Features, Task
 from tuneoff.records.record import Event, Inference, Prediction
-from tuneoff.trial.data.batching import EVALUATION_TOKENS, evaluation_batches, pads_targets_apart, row_lengths
+from tuneoff.trial.data.batching import (
+    EVALUATION_TOKENS,
+    FILL_TOKENS,
+    evaluation_batches,
+    pads_targets_apart,
+    row_lengths,
+)
 from tuneoff.trial.distributed.context import ALONE, RankContext
 from tuneoff.trial.distributed.fsdp import outer_gathered
 from tuneoff.trial.modeling.frozen_bf16 import cached_autocast_weights
@@ -70,7 +76,7 @@ class ModelRunner:
         if self.prefix is None or self.prefix.states is None:
             return 0.0
         lengths = row_lengths(features, pads_targets_apart(self.task, features))
-        batches = evaluation_batches(lengths, self.batch_size, EVALUATION_TOKENS[self.device.type])
+        batches = evaluation_batches(lengths, self.batch_size, FILL_TOKENS[self.device.type])
         forwards = (partial(self.logits, [features[i] for i in indices]) for indices in batches)
         with self.evaluating():
             return self.prefix.fill(forwards, sum(sum(length) for length in lengths))
