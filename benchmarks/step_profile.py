@@ -40,7 +40,7 @@ HEADINGS = {
     "norms and activations": ("layer_norm", "gelu", "tanh", "relu", "silu"),
     "dropout's random numbers": ("random", "bernoulli", "dropout", "uniform"),
     "conversions and copies": ("copy", "_to_copy", "to", "clone", "cat", "contiguous", "fill", "zero"),
-    "sums and products, element by element": ("add", "mul", "sum", "sub", "div", "lt", "ge", "bitwise"),
+    "sums and products, element by element": ("add", "addcmul", "mul", "sum", "sub", "div", "lt", "ge", "bitwise"),
     "optimizer and clipping": ("adamw", "foreach", "norm", "stack"),
 }
 
