@@ -164,7 +164,7 @@ def write_tables(result: dict[str, Any]) -> str:
         grid(
             ["study", "seeds", "examples", "procedure", "difference covered", "any false claim"],
             [
-                [row["name"], str(row["seeds"]), f"{row['examples']:,}", row["procedure"]]
+                [_name(row), str(row["seeds"]), f"{row['examples']:,}", row["procedure"]]
                 + [percent(row, name) for name in ("covered_difference", "false")]
                 for row in beside
             ],

@@ -9,11 +9,15 @@ import pytest
 
 from record_helpers import Level, World, build_store, data, small_study
 from tuneoff.analysis.outcomes import Outcomes
+from tuneoff.analysis.racing import joined_looks
+from tuneoff.analysis.results import gather
 from tuneoff.analysis.side_by_side import join
+from tuneoff.config.protocol import RaceSpec
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StoreError, StudyError
 from tuneoff.records.record import ModelInfo
 from tuneoff.report.builder import build_report
+from tuneoff.store import StudyStore
 
 LEVELS = {"majority": Level(0.5), "full": Level(0.95, 30.0), "lora": Level(0.9, 8.0), "head": Level(0.6, 3.0)}
 
@@ -113,3 +117,47 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     empty = build(tmp_path / "b", "lora", skip=frozenset(("lora", seed) for seed in range(6)))
     with pytest.raises(StudyError, match="b has no completed trial"):
         join([one, empty])
+
+
+def raced(folder: Path, first: str, second: str, seeds: tuple[int, ...] = tuple(range(8))) -> Path:
+    """A race of two equal arms, 6 to 8 seeds, that the second left at 6."""
+    study = small_study(first, second)
+    changes = {"seeds": seeds, "race": RaceSpec(min=6, max=8)}
+    study = study.model_copy(update={"protocol": study.protocol.model_copy(update=changes)})
+    skip = frozenset((second, seed) for seed in seeds[6:])
+    return build(folder, study=study, levels={label: Level(0.9) for label in (first, second)}, skip=skip)
+
+
+def test_arms_of_races_of_their_own_are_compared_at_the_looks_that_both_had(tmp_path: Path) -> None:
+    joined = join([raced(tmp_path / "a", "lora", "head"), raced(tmp_path / "b", "full", "ia3")])
+    outcomes, metric = Outcomes(joined.results), joined.results.primary
+    assert metric is not None
+    found = outcomes.verdict(metric)
+    assert found is not None
+    assert [found.pair("lora", other).seeds for other in ("full", "ia3", "head")] == [8, 6, 6]
+    report = build_report(joined.results)
+    assert report.race is None, "no race goes on in several studies together"
+    assert "unequal_seeds" in {warning.name for warning in report.warnings}
+
+
+def test_the_looks_of_a_race_count_wherever_its_study_stands(tmp_path: Path) -> None:
+    seeds = (9, 8, 7, 0, 1, 2, 3, 4)
+    race = raced(tmp_path / "race", "full", "ia3", seeds)
+    joined = join([build(tmp_path / "fixed", "lora"), race])
+    protocol = joined.results.study.protocol
+    assert protocol.race == RaceSpec(min=6, max=8)
+    assert protocol.seeds == (*seeds, 5)
+    looks = joined_looks(joined.results)
+    assert looks is not None
+    assert looks.done == {"lora": 0, "full": 2, "ia3": 1}
+    assert joined_looks(gather(StudyStore(race))) is None
+
+
+def test_the_numbers_of_seeds_of_other_studies_are_no_looks(tmp_path: Path) -> None:
+    folders = [build(tmp_path / str(seeds), study=small_study("lora", seeds=seeds)) for seeds in (6, 8)]
+    for folder in folders:
+        store = StudyStore(folder)
+        store.note_look(store.study())
+    assert "unplanned_looks" not in {warning.name for warning in build_report(join(folders).results).warnings}
+    StudyStore(folders[1]).note_look(StudyStore(folders[0]).study())
+    assert "unplanned_looks" in {warning.name for warning in build_report(join(folders).results).warnings}

@@ -296,7 +296,7 @@ def test_one_seed_each_has_intervals_and_ties_over_the_test_examples(tmp_path: P
     assert message.startswith("Over the 1,319 test examples alone, lora/x cannot be told apart from oft/x by accuracy")
     assert "unpaired tests, Shaffer's correction over 6 pairs; 2 groups in all" in message
     assert "not of seeds" in message
-    assert "If differences varied between seeds as those of half of the pairs" in message
+    assert "If differences varied as those of half of the pairs" in message
     assert (
         "the 2 arms of this group alone, run again, would tell oft/x four times in five from lora/x (0.013" in message
     )

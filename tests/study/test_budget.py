@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from race_helpers import LEVELS, Racer
+from race_helpers import LEVELS, ROWS, Racer
 from record_helpers import build_search, make_record, small_study
 from tuneoff.analysis.search_rounds import outline
-from tuneoff.config.spec import TrialSpec
+from tuneoff.analysis.statistics import Looks
+from tuneoff.analysis.statistics.power import prior_components, smallest_difference
+from tuneoff.config.spec import Stopping, TrialSpec
 from tuneoff.errors import StudyError
 from tuneoff.executors.base import Progress
 from tuneoff.planning.plan import plan
-from tuneoff.records.record import Timing
+from tuneoff.records.record import CurvePoint, Timing
 from tuneoff.report import build
 from tuneoff.store import StudyStore
 from tuneoff.study import budget
@@ -89,6 +91,11 @@ def test_what_it_can_tell_goes_by_priors_before_a_run() -> None:
     assert many.smallest is not None
     assert 0.01 < many.smallest < few.smallest < 0.3
     assert "prior" in few.smallest_by
+    # Three of the four arms train.
+    parts = prior_components(few.seeds, ROWS, 3)
+    at_looks = Looks(few.study.protocol.seeds, (6, 8, 11, 15, 20), {})
+    look = at_looks.counts.index(few.seeds) + 1
+    assert few.smallest == pytest.approx(smallest_difference(parts, len(LEVELS), at_looks, look))
 
 
 @pytest.mark.usefixtures("clock")
@@ -215,6 +222,19 @@ def test_times_of_search_trials_correct_the_forecast_too(tmp_path: Path) -> None
         pace.follow(lambda _: None)(Progress("ended", trial, record=record))
     assert pace.fits([final])
     assert not pace.fits([final, final]), "twice as long"
+
+
+@pytest.mark.usefixtures("clock")
+def test_search_trials_that_their_curves_stopped_tell_nothing_of_the_forecast(tmp_path: Path) -> None:
+    pace = clock_of(tmp_path, 31.0, 8)
+    (final, *_) = plan(pace.allotment.study)
+    stopping = Stopping(metric="accuracy", direction="higher", bounds=(0.9,))
+    point = CurvePoint(step=1, epoch=0.5, learning_rate=1e-3, train_loss=1.0, validation={"accuracy": 0.1})
+    for trial in outline(pace.allotment.study)[:4]:
+        stopped = trial.model_copy(update={"stopping": stopping})
+        record = make_record(stopped, curve=(point,), timing=Timing(total_seconds=SEARCH_TRIAL / 4))
+        pace.follow(lambda _: None)(Progress("ended", stopped, record=record))
+    assert not pace.fits([final] * 3)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no timer of signals")

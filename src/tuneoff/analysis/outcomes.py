@@ -17,7 +17,7 @@ import numpy as np
 
 from tuneoff.analysis.diverged import Scored, StandIn, scored, stand_in
 from tuneoff.analysis.predictions import Array, Predictions
-from tuneoff.analysis.racing import follow
+from tuneoff.analysis.racing import follow, joined_looks
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import (
     Estimate,
@@ -33,6 +33,7 @@ from tuneoff.analysis.statistics import (
     verdict,
 )
 from tuneoff.analysis.statistics.crossed import Components, components
+from tuneoff.analysis.statistics.moderated import moderate
 from tuneoff.analysis.statistics.pairs import SEEDS_FOR_SPREAD
 from tuneoff.analysis.statistics.power import typical
 from tuneoff.analysis.statistics.proportions import ExampleTies, example_ties, wilson
@@ -132,7 +133,9 @@ class Outcomes:
     @cached_property
     def _looks(self) -> Looks | None:
         race = self.race
-        return Looks(self.results.study.protocol.seeds, race.counts, race.done) if race is not None else None
+        if race is None:
+            return joined_looks(self.results)
+        return Looks(self.results.study.protocol.seeds, race.counts, race.done)
 
     def _judge(self, metric: Metric, looks: Looks | None) -> Verdict | None:
         samples, ranking = self._samples(metric), self._rank(metric, looks)
@@ -218,7 +221,9 @@ class Outcomes:
             for pair in itertools.combinations(samples, 2)
             if len(set(pair[0].seeds) & set(pair[1].seeds)) >= SEEDS_FOR_SPREAD
         ]
-        return typical([components(first.minus(second)) for first, second in pairs])
+        arms = [(first.label, second.label) for first, second in pairs]
+        fixed = [sample.label for sample in samples if sample.fixed]
+        return typical(moderate([components(first.minus(second)) for first, second in pairs], arms, fixed))
 
     def above(self, arm: Arm, baseline: Arm, metric: Metric) -> bool | None:
         """Returns whether an arm is clearly better than a baseline.

@@ -90,12 +90,18 @@ def merge(studies: Mapping[str, Results], notes: Sequence[str] = ()) -> Joined:
         for name, results in studies.items():
             arms += [(_renamed(arm, name, shared[label] > 1), name) for arm in results.arms if arm.label == label]
     first_study = studies[first].study
-    seeds = sorted({seed for results in studies.values() for seed in results.study.protocol.seeds})
+    protocols = [results.study.protocol for results in studies.values()]
+    raced = next((protocol for protocol in protocols if protocol.race is not None), None)
+    # Those of a race come first, in the order by which it is looked at.
+    first_seeds = raced.seeds if raced is not None else ()
+    seeds = (*first_seeds, *sorted({seed for each in protocols for seed in each.seeds} - set(first_seeds)))
     study = first_study.model_copy(
         update={
             "name": " + ".join(studies),
             "methods": {label: arm for results in studies.values() for label, arm in results.study.methods.items()},
-            "protocol": first_study.protocol.model_copy(update={"seeds": tuple(seeds)}),
+            "protocol": first_study.protocol.model_copy(
+                update={"seeds": seeds, "race": raced.race if raced is not None else None}
+            ),
             "published": None,
             "prices": first_study.prices if is_priced_alike else None,
         }

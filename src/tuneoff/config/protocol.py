@@ -259,6 +259,7 @@ def _check_setting(name: str, value: Any) -> None:
         ValueError: naming the value.
     """
     try:
-        Protocol.model_validate({name: value})
+        # Strictly, for a trial keeps the value as it is written: "8" and 8.0 are no numbers of examples.
+        Protocol.model_validate({name: value}, strict=True)
     except ValidationError as error:
         raise ValueError(f"{name} cannot be {value!r}: {error.errors()[0]['msg']}") from None

@@ -28,6 +28,7 @@ from tuneoff.records.forecast import ArmForecast
 from tuneoff.records.record import TrialRecord
 from tuneoff.search.halving import rungs
 from tuneoff.search.racing import looks
+from tuneoff.search.stopping import is_stopped
 from tuneoff.store import StudyStore
 from tuneoff.study.forecast_planner import ToCome
 
@@ -157,13 +158,14 @@ def with_prospect(
     counts = looks(race)
     at_looks, look = Looks(study.protocol.seeds, counts, {}), counts.index(allotment.seeds) + 1
     task = registry.create_task(study.task)
+    trained = sum(registry.methods()[arm.method].trains for arm in study.methods.values())
     seen = _seen(store, study, trials) if store.is_there else None
     if seen is not None:
         by, parts = f"by the spread of {seen.seeds} seeds so far", seen.with_seeds(allotment.seeds)
     elif has_prior(study, task) and test_rows is not None and test_rows > 1:
         by, parts = (
             f"by a prior of what seeds and {test_rows:,} test rows add",
-            prior_components(allotment.seeds, test_rows),
+            prior_components(allotment.seeds, test_rows, trained),
         )
     else:
         return allotment
@@ -325,6 +327,8 @@ class Clock:
         measured = record.timing.total_seconds
         if arm is None or measured is None or not record.status.finished:
             return
+        if is_stopped(record.spec.stopping, record.curve):
+            return  # No forecast is of a trial that its curve has stopped.
         if record.spec.purpose == "final":
             expected = arm.trial_seconds
         else:

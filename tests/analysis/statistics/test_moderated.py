@@ -97,6 +97,11 @@ def test_arms_without_others_to_compare_with_are_taken_as_they_are() -> None:
     assert all(pair.prior_freedom > 1 for pair in moderated)
 
 
+def test_a_wild_arm_whose_partner_shares_no_seed_with_others_leaves_too_few_to_tell() -> None:
+    pairs = pairs_of([1.0, 16.0])
+    assert moderate(pairs, [("a", "b"), ("c", "d")]) == pairs
+
+
 def test_nothing_is_moderated_by_itself() -> None:
     for pairs, arms in ((pairs_of([1.0]), 2), (pairs_of([1.0, 2.0, 3.0], seeds=1), 3)):
         assert moderate(pairs, all_pairs(arms)) == pairs

@@ -8,10 +8,13 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from tuneoff.analysis.checks.detectors import detect
 from tuneoff.analysis.outcomes import Outcomes
 from tuneoff.analysis.results import Results
+from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.analysis.statistics import SEEDS_REQUIRED
 from tuneoff.analysis.statistics.power import PRIOR_QUARTILES, prior_seeds
 from tuneoff.analysis.statistics.proportions import ExampleTies
+from tuneoff.config.protocol import Protocol
 from tuneoff.records.record import Environment, Finding, Status, TrialRecord
+from tuneoff.store import StudyStore
 
 LOUD = (
     "random_weights",
@@ -87,16 +90,16 @@ def _seeds_needed(ties: ExampleTies) -> str:
     pairs = {label: behind[label] for label in [*list(behind)[:1], *list(behind)[-1:]] if behind[label]}
     if not pairs:
         return ""
-    (low, _), (high, _) = PRIOR_QUARTILES
+    (low, least), (high, most) = PRIOR_QUARTILES
     told = [
         f"{label} ({difference:.3f} behind) with {_seeds_range(difference, ties)}"
         for label, difference in pairs.items()
     ]
     return (
-        " If differences varied between seeds as those of half of the pairs of arms in tuneoff's study of AG News with "
-        f"MiniLM did (a standard deviation of {low:g} to {high:g}; for another task that is a guess), the "
-        f"{len(ties.with_best)} arms of this group alone, run again, would tell {ties.with_best[0]} four times in five "
-        f"from {', and from '.join(told)}."
+        " If differences varied as those of half of the pairs of arms in tuneoff's study of AG News with MiniLM did (a "
+        f"standard deviation of {low:g} to {high:g} between seeds and a variance of {least:g} to {most:g} between "
+        f"examples; for another task that is a guess), the {len(ties.with_best)} arms of this group alone, run again, "
+        f"would tell {ties.with_best[0]} four times in five from {', and from '.join(told)}."
     )
 
 
@@ -143,8 +146,9 @@ def _trials(results: Results) -> list[Finding]:
         findings.append(Finding(name="missing_trials", message=message))
     seeds = {arm.label: {*(r.spec.seed for r in arm.completed), *arm.diverged} for arm in results.arms}
     seeds = {label: arm_seeds for label, arm_seeds in seeds.items() if arm_seeds}
-    # A race gives arms different numbers of seeds, and says so itself.
-    if results.study.protocol.race is None and len({frozenset(arm_seeds) for arm_seeds in seeds.values()}) > 1:
+    # A race gives arms different numbers of seeds, and says so itself; several together say nothing.
+    says_so = results.study.protocol.race is not None and not isinstance(results.store, JoinedStore)
+    if not says_so and len({frozenset(arm_seeds) for arm_seeds in seeds.values()}) > 1:
         counts = {label: len(arm_seeds) for label, arm_seeds in seeds.items()}
         names = ", ".join(f"{label} {count}" for label, count in counts.items())
         numbers = "numbers of seeds" if len(set(counts.values())) > 1 else "seeds"
@@ -168,15 +172,12 @@ def _trials(results: Results) -> list[Finding]:
 
 def _looks(results: Results) -> list[Finding]:
     """Finds looks at fewer seeds that were not planned: what is claimed after several is false more often."""
-    protocol = results.study.protocol
-    race = protocol.race.model_dump() if protocol.race is not None else None
-    # A look at a fixed number of seeds spends all of the error, so that it is no look of a race, whatever its number.
-    planned = {"seeds": None if race else len(protocol.seeds), "race": race}
-    others = {
-        look["seeds"] if look["race"] is None else look["race"]["max"]
-        for look in results.store.looks()
-        if look != planned
-    }
+    if isinstance(results.store, JoinedStore):
+        # Each study was looked at by itself, as it was planned.
+        looked = [(store, store.study().protocol) for store in results.store.stores.values()]
+    else:
+        looked = [(results.store, results.study.protocol)]
+    others = {count for store, protocol in looked for count in _unplanned_looks(store, protocol)}
     counted = sorted(count for count in others if count >= SEEDS_REQUIRED)
     if not counted:
         return []
@@ -185,6 +186,15 @@ def _looks(results: Results) -> list[Finding]:
         "looks more than 5% of studies make a false claim; seeds by racing (`--seeds race`) plan them."
     )
     return [Finding(name="unplanned_looks", message=message)]
+
+
+def _unplanned_looks(store: StudyStore, protocol: Protocol) -> set[int]:
+    """Returns at how many seeds a study has been looked at, but for the looks of this plan."""
+    race = protocol.race.model_dump() if protocol.race is not None else None
+    # A look at a fixed number of seeds spends all of the error, so that it is no look of a race, whatever its number.
+    planned = {"seeds": None if race else len(protocol.seeds), "race": race}
+    looks = [look for look in store.looks() if look != planned]
+    return {look["seeds"] if look["race"] is None else look["race"]["max"] for look in looks}
 
 
 def _inequalities(results: Results) -> list[Finding]:

@@ -148,7 +148,8 @@ def _compare_arms(logarithms: Array, arms: Sequence[tuple[str, str]]) -> tuple[N
     # In few steps, for pairs of equal degrees of freedom are tested together, and many arms make very many.
     likeness = np.round(likeness * STEPS) / STEPS
     alike: NDArray[np.bool_] = left[first] & left[second]
-    return alike, np.minimum(likeness[first], likeness[second]), int(left.sum())
+    # Where arms share no seeds, a wild one may have been the only partner of an arm, which then tells nothing.
+    return alike, np.minimum(likeness[first], likeness[second]), len(np.unique([first[alike], second[alike]]))
 
 
 def _inverse_trigamma(value: float) -> float:

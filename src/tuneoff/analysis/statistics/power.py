@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import median
 
 from tuneoff.analysis.statistics.crossed import Components
@@ -25,13 +24,31 @@ PRIOR_QUARTILES = ((0.012, 0.026), (0.028, 0.091))
 """Standard deviation between seeds and variance between examples: between these half of the same pairs lie."""
 MOST_SEEDS = 1000
 """Most seeds that are told."""
+ALIKE = 0.75
+"""Share that a pair of arms which are alike takes, on the median, of the most that others can tell of how much seeds
+differ (`moderated.py`): the few seeds of one vary more by chance."""
 
 
-def prior_components(seeds: int, examples: int) -> Components:
-    """Returns the error of a difference of two arms as it may be expected before anything is measured, where all seeds
-    train on the same rows."""
-    by_seed, by_example = PRIOR_SEED_SPREAD**2 / seeds, PRIOR_EXAMPLE_VARIANCE / examples
-    return Components(0.0, seeds, by_seed, by_example, examples - 1)
+def prior_components(
+    seeds: int,
+    examples: int,
+    trained: int,
+    spread: float = PRIOR_SEED_SPREAD,
+    example_variance: float = PRIOR_EXAMPLE_VARIANCE,
+) -> Components:
+    """Returns the error of a difference of two arms that train as it may be expected before anything is measured, where
+    all seeds train on the same rows.
+
+    Args:
+        seeds: of each arm.
+        examples: test examples, the same for all seeds.
+        trained: number of arms that train, and so tell together how much seeds differ; taken as alike.
+        spread: standard deviation of the difference between seeds.
+        example_variance: its variance between examples.
+    """
+    by_others = ALIKE * (trained - 2) ** 2 / trained * (seeds - 1) if trained > 2 else 0.0
+    by_example = example_variance / examples
+    return Components(0.0, seeds, spread**2 / seeds, by_example, examples - 1, prior_freedom=by_others)
 
 
 def prior_seeds(difference: float, arms: int, examples: int) -> tuple[int | None, int | None]:
@@ -40,7 +57,7 @@ def prior_seeds(difference: float, arms: int, examples: int) -> tuple[int | None
 
     Args:
         difference: the true one, above 0.
-        arms: number of arms that are compared, all pairs of them.
+        arms: number of arms that are compared, all pairs of them; all of them train.
         examples: test examples, the same for all seeds.
 
     Returns:
@@ -50,8 +67,7 @@ def prior_seeds(difference: float, arms: int, examples: int) -> tuple[int | None
 
     def needed(spread: float, variance: float) -> int | None:
         def finds(seeds: int) -> bool:
-            parts = Components(0.0, seeds, spread**2 / seeds, variance / examples, examples - 1)
-            return smallest_difference(parts, arms) <= difference
+            return smallest_difference(prior_components(seeds, examples, arms, spread, variance), arms) <= difference
 
         if not finds(MOST_SEEDS):
             return None
@@ -65,7 +81,7 @@ def smallest_difference(parts: Components, arms: int, looks: Looks | None = None
     """Computes the smallest true difference of two arms that is found with probability `POWER`.
 
     Args:
-        parts: the error of the difference.
+        parts: the error of the difference, with what other pairs tell of it.
         arms: number of arms that are compared, all pairs of them.
         looks: of a race.
         look: at which of them (1, 2, …).
@@ -74,9 +90,7 @@ def smallest_difference(parts: Components, arms: int, looks: Looks | None = None
 
     error = (1 - LEVEL) / max(arms * (arms - 1) // 2, 1)
     nominal = looks.nominal(error, look) if looks is not None else error
-    # The seeds of all arms tell together how much seeds differ (`moderated.py`), where arms are alike.
-    moderated = replace(parts, prior_freedom=(arms - 2) ** 2 / arms * (parts.seeds - 1) if arms > 2 else 0.0)
-    return moderated.half_width(1 - nominal) + float(ndtri(POWER)) * math.sqrt(moderated.variance)
+    return parts.half_width(1 - nominal) + float(ndtri(POWER)) * math.sqrt(parts.variance)
 
 
 def typical(parts: Sequence[Components]) -> Components | None:
@@ -90,5 +104,6 @@ def typical(parts: Sequence[Components]) -> Components | None:
         median(part.by_seed or 0.0 for part in known),
         median(part.by_example or 0.0 for part in known),
         round(median(part.example_freedom for part in known)),
+        prior_freedom=median(part.prior_freedom for part in known),
         pool_share=max(part.pool_share for part in known),
     )
