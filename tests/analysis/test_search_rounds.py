@@ -288,6 +288,24 @@ def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path)
     assert [p.trial.id for p in told if p.kind == "skipped"] == ids
 
 
+def test_a_shorter_search_is_told_by_its_own_trials(make_study: MakeStudy, tmp_path: Path) -> None:
+    for trials in (8, 4, 6):
+        asked = make_study(methods=["lora", "full"], protocol={"search": {"trials": trials}})
+        found, ran = search(asked, tmp_path)
+        assert len(ran) == (16 if trials == 8 else 0)
+        assert recorded(StudyStore.open(tmp_path)) == found.as_data()
+
+
+def test_a_search_that_went_on_otherwise_is_told_without_what_it_had_tried_before(
+    study: StudySpec, tmp_path: Path
+) -> None:
+    failing = iter([Status.COMPLETED] * 12 + [Status.FAILED])
+    search(study, tmp_path, Pretender(lambda _: next(failing, Status.COMPLETED)))
+    again, ran = search(study, tmp_path)
+    assert len(ran) > 1, "what was suggested after the failure is suggested otherwise"
+    assert recorded(StudyStore.open(tmp_path)) == again.as_data()
+
+
 def test_a_run_of_some_rows_keeps_what_was_found_of_the_others(study: StudySpec, tmp_path: Path) -> None:
     search(study, tmp_path)
     before = recorded(StudyStore.open(tmp_path))

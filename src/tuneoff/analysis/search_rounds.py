@@ -365,6 +365,11 @@ class _Recorded(Search):
             # With more trials the searches of seeds share more steps; those of before are no part of them.
             steps = search_protocol(self.study).max_steps
             self._specs = [spec for spec in self._specs if spec.protocol.max_steps == steps]
+        if not self.spec.grow:
+            # A run lists the trials of its search at the end, in order. What is left before them is of one that was
+            # longer, or that went on from other outcomes.
+            listed = [self._tried(label, rung.steps)[-rung.trials :] for rung in self.rungs for label in study.methods]
+            self._specs = [spec for specs in listed for spec in specs]
 
     def _over_by_other_rules(self) -> Search | None:
         return None

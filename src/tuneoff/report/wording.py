@@ -293,7 +293,7 @@ def _rivals(report: Report) -> list[str]:
         pairs = sum(pair.p is not None for pair in compared)
         error = f"{1 - answer.interval_level:.0%}"
         metric = metric_name(report.study.primary_metric or "")
-        looks = " and looks" if report.race else ""
+        looks = " and looks" if report.protocol.race else ""
         over = f", Shaffer-corrected over all {pairs} pairs{looks} by {metric}" if pairs > 1 else ""
         parts.append(f"It is significantly ahead of {whom} (p below {error}{over}; {_seeds(seeds)}).")
     if answer.ahead:

@@ -108,7 +108,7 @@ def test_the_report_of_bases_is_that_of_one_study_of_all_arms(built: dict[str, S
     report = built["model"]
     assert report.bases is not None
     assert report.headline.startswith("lora [other] has the highest test accuracy")
-    assert "The best arm of each base: full with minilm; lora with other." in text_of(report)
+    assert "The best arm of each base, by its own verdict: full with minilm; lora with other." in text_of(report)
     assert report.bases.study.model == "minilm and other"
     assert {arm.study for arm in report.bases.methods} == {"minilm", "other"}
     assert not [warning for warning in report.bases.warnings if warning.name == "different_model"]

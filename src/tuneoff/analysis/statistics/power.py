@@ -24,7 +24,7 @@ PRIOR_QUARTILES = ((0.012, 0.026), (0.028, 0.091))
 """Standard deviation between seeds and variance between examples: between these half of the same pairs lie."""
 MOST_SEEDS = 1000
 """Most seeds that are told."""
-ALIKE = 0.75
+ALIKE = 0.5
 """Share that a pair of arms which are alike takes, on the median, of the most that others can tell of how much seeds
 differ (`moderated.py`): the few seeds of one vary more by chance."""
 
