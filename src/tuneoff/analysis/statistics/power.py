@@ -25,8 +25,8 @@ PRIOR_QUARTILES = ((0.012, 0.026), (0.028, 0.091))
 MOST_SEEDS = 1000
 """Most seeds that are told."""
 ALIKE = 0.5
-"""Share that a pair of arms which are alike takes, on the median, of the most that others can tell of how much seeds
-differ (`moderated.py`): the few seeds of one vary more by chance."""
+"""Share that a pair of arms which are alike takes of the most that others can tell of how much seeds differ
+(`moderated.py`), on the median of six seeds, which vary more in one arm by chance; of twelve or more it is 0.75."""
 
 
 def prior_components(
