@@ -218,7 +218,7 @@ def _seeds(study: StudySpec, difference: float, examples: int | None) -> tuple[i
         return SEEDS_REQUIRED, None, None, "the fewest that tell anything; how many it takes is known after these"
     least, most = prior_seeds(difference, 2, examples)
     if least is None:
-        found = smallest_difference(prior_components(SEEDS_REQUIRED, examples), 2)
+        found = smallest_difference(prior_components(SEEDS_REQUIRED, examples, 2), 2)
         reason = (
             f"no number of seeds finds a difference of {difference:g} with {examples:,} test rows; these find about "
             f"{found:.2g} four times in five"
