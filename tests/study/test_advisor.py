@@ -33,7 +33,7 @@ def value(proposed: Proposed, label: str, key: str) -> ProposedValue:
 
 
 def lora_forecast(**changes: Any) -> ArmForecast:
-    return arm_forecast("lora", largest=Shape(examples=16, tokens=30), **{"test_examples": 2000, **changes})
+    return arm_forecast("lora", **{"largest": Shape(examples=16, tokens=30), "test_examples": 2000, **changes})
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])
@@ -50,7 +50,7 @@ def test_all_linear_layers_are_proposed_and_named_modules_stay(method: str) -> N
 @pytest.mark.parametrize(
     ("answers", "rank", "told"),
     [
-        (100, 8, "At rank 8 it trains 800 parameters, for at most 100 tokens to learn."),
+        (401, 8, "At rank 8 it trains 800 parameters, for about 401 tokens to learn."),
         (1601, 32, "At rank 32 it trains 3,200 parameters"),
         (25_600, 256, "At rank 256 it trains 25,600 parameters"),
         (25_601, 256, "too few, so full fine-tuning may stay ahead."),
@@ -61,9 +61,14 @@ def test_the_rank_is_the_least_whose_parameters_hold_what_is_to_be_learned(answe
     found = {proposal.key: proposal for proposal in lora.propose(Setting(16, answers, 400))}
     assert (found["r"].value, found["alpha"].value) == (rank, 2 * rank)
     assert told in found["r"].reason
-    assert "alpha" not in {
-        p.key for p in registry.methods()["lora"].create({"rslora": True}).propose(Setting(16, 1, 8))
-    }
+    without_scale = registry.methods()["lora"].create({"rslora": True}).propose(Setting(16, 9, 8))
+    assert {p.key: p.changes for p in without_scale if p.key in {"r", "alpha"}} == {"r": True}
+
+
+def test_a_rank_that_holds_enough_is_kept_however_great() -> None:
+    kept = {p.key: p for p in registry.methods()["lora"].create({"r": 512}).propose(Setting(16, 100, 400))}
+    assert (kept["r"].value, kept["r"].changes) == (512, False)
+    assert "alpha" not in kept
 
 
 @pytest.mark.parametrize(("size", "proposed"), [(31, None), (32, 16), (256, 16)])
@@ -128,6 +133,21 @@ def test_what_cannot_be_counted_leaves_the_rank_out_and_says_why(
     assert value(proposed, "lora", "targets").value == "all-linear"
 
 
+def test_what_is_to_be_learned_is_a_class_a_row_or_a_tag_a_token_or_the_target(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuneoff.study.study.early.refuse_study", lambda *_, **__: None)  # the rows hold no tags
+    rows = 1234  # as the executor says
+    classes = value(advise(lora=lora_forecast()), "lora", "r")
+    assert f"for about {rows:,} tokens" in classes.reason
+    likelihood = lora_forecast(largest=Shape(examples=4, tokens=30, targets=10))
+    assert f"for about {3 * rows:,} tokens" in value(advise(lora=likelihood), "lora", "r").reason
+    source = Study("small.yaml").spec.task.data.train.source
+    tags = f"task={{name: token_classification, data: {{train: {source}}}, text: text, tags: label}}"
+    proposed = advise(tags, "methods=[full, lora]", lora=lora_forecast())
+    assert f"for about {30 * rows:,} tokens" in value(proposed, "lora", "r").reason
+
+
 def test_a_change_that_makes_an_arm_fit_is_told_with_what_it_does(small_study: Path) -> None:
     remedy = Remedy(change="protocol.gradient_accumulation_steps=2", peak_memory_bytes=1, same_result=True)
     found = value(
@@ -165,8 +185,9 @@ def test_seeds_come_from_the_prior_and_too_few_test_rows_are_told(
     assert fine is not None
     assert fine.seeds_least is not None
     assert (coarse.seeds, coarse.difference) == (6, 0.2)
-    assert fine.seeds == fine.seeds_most
-    assert 6 <= fine.seeds_least < fine.seeds
+    assert fine.seeds_most is not None
+    assert 6 <= fine.seeds == fine.seeds_least < fine.seeds_most
+    assert f"and {fine.seeds_most} where seeds differ much" in fine.reason
     few = advise(lora=lora_forecast(test_examples=50)).check
     assert few is not None
     assert (few.seeds, few.seeds_least) == (6, None)

@@ -51,8 +51,8 @@ class Setting:
 
     Attributes:
         batch_size: examples of an optimizer step.
-        answers: tokens that training is to learn in one pass over the rows, at most; a class counts as one. None where
-            it is not known.
+        answers: about how many tokens training is to learn in one pass over the rows; a class counts as one. None
+            where it is not known.
         parameters: what the method itself trains beside the head, with its other proposals and the rank that it has;
             None where that was not counted.
     """

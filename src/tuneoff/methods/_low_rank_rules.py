@@ -60,10 +60,12 @@ def propose(options: Any, setting: Setting) -> tuple[Proposal, ...]:
 
 
 def _rank(current: int, answers: int, parameters: int) -> Proposal:
-    """Proposes the least rank whose parameters are as many as the tokens to learn, or the greatest there is."""
+    """Proposes the rank that there is where its parameters are as many as the tokens to learn, for the rule asks for no
+    less; else the least of `RANKS` above it, or the greatest."""
     each = parameters / current
-    rank = next((rank for rank in RANKS if each * rank >= answers), RANKS[-1])
-    known = f"At rank {rank} it trains {round(each * rank):,} parameters, for at most {answers:,} tokens to learn"
+    greater = [rank for rank in RANKS if rank > current]
+    rank = next((rank for rank in (current, *greater) if each * rank >= answers), max(current, RANKS[-1]))
+    known = f"At rank {rank} it trains {round(each * rank):,} parameters, for about {answers:,} tokens to learn"
     if each * rank < answers:
         return Proposal("r", rank, current, RANK, f"{known}: too few, so full fine-tuning may stay ahead.")
     return Proposal("r", rank, current, RANK, f"{known}.")

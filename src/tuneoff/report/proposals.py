@@ -7,7 +7,8 @@ from tuneoff.report.proposal_schema import CheckStudy, Proposed, ProposedValue
 
 
 def lines(proposed: Proposed) -> list[str]:
-    """Returns a line for each value, for what no rule covers, and for the study that would check it."""
+    """Returns a line for each value, for what no rule covers, and for the study that would check it, whose command
+    follows."""
     return [
         *(describe(value) for value in proposed.values),
         *(f"Not proposed: {reason}." for reason in proposed.not_covered),
@@ -29,5 +30,5 @@ def _check(check: CheckStudy) -> str:
     time = "" if check.seconds is None else f", about {units.seconds(check.seconds)} by the forecast"
     return (
         f"The smallest study that checks it: {' against '.join(check.methods)}, {check.search_trials} search trials "
-        f"and {check.seeds} seeds of each{time} ({check.reason}): {check.command}"
+        f"and {check.seeds} seeds of each{time} ({check.reason}):"
     )

@@ -15,6 +15,7 @@ from typing import Any
 from tuneoff import registry
 from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import MethodSpec, StudySpec
+from tuneoff.encoding import one_line
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Inspection
 from tuneoff.interfaces import Proposal, Rule, Setting
@@ -93,7 +94,7 @@ def _inspect(study: Study, covered: Mapping[str, tuple[Proposal, ...]]) -> tuple
         trials = {trial.label: trial for trial in twin.plan()}
         inspection = twin.inspect(list(trials.values()))
     except TuneoffError as error:
-        return None, error.message
+        return None, one_line(error.message)
     counts = {label: inspection.trials.get(trial.id, {}) for label, trial in trials.items()}
     return Inspection(counts, inspection.labels, inspection.data, inspection.warnings), ""
 
@@ -111,8 +112,10 @@ def _setting(
         return plain, "neither rows nor parameters could be counted"
     if forecast is None or forecast.largest is None:
         return plain, "no step of it was forecast"
-    largest = forecast.largest
-    each = max(1, math.ceil(largest.targets / largest.examples))
+    largest, task = forecast.largest, registry.create_task(study.task)
+    # A tag of each word is learned at the input's own tokens, and a class or a number once.
+    tags = task.adds_head and not task.scores_whole
+    each = largest.tokens if tags else max(1, math.ceil(largest.targets / largest.examples))
     return Setting(plain.batch_size, rows * each, parameters), ""
 
 
@@ -225,8 +228,8 @@ def _seeds(study: StudySpec, difference: float, examples: int | None) -> tuple[i
         )
         return SEEDS_REQUIRED, None, None, reason
     worst = f"{most:,}" if most is not None else "more test rows"
-    reason = f"a difference of {difference:g} takes {least:,} seeds, or {worst} where seeds differ much: by a prior"
-    return most or least, least, most, reason
+    reason = f"a difference of {difference:g} takes so many by a prior, and {worst} where seeds differ much"
+    return least, least, most, reason
 
 
 def _seconds(forecast: ArmForecast | None, trials: int, seeds: int) -> float | None:

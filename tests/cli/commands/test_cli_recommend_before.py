@@ -111,6 +111,8 @@ def test_it_proposes_values_by_published_rules_and_a_study_that_checks_them(ask:
     assert "Proposed for lora: targets all-linear (now default), by rule all-linear (Biderman et al. 2024" in said
     assert "The smallest study that checks it: lora against lora-proposed" in said
     assert "tuneoff run small.yaml --set 'methods=" in said
+    assert "has none of this call's options" not in said
+    assert "has none of this call's options (--set and the like)" in ask("--set", "protocol.batch_size=4")
     body = json.loads(ask("--json"))["proposed"]
     assert {value["rule"] for value in body["values"]} == {"all-linear"}
     assert body["not_covered"][0].startswith("the rank of lora, because")

@@ -176,7 +176,8 @@ def _propose(path: Path, text: str, forecast: StudyForecast | None) -> Proposed:
         if options := proposed.of_arm(label):
             twin = advisor.written(advisor.proposed_arm(arm, options))
             lines.append(f"  # {advisor.twin_label(label, study.spec.methods)}: {json.dumps(twin)}")
-    lines += [f"  #   {one_line(line)}" for line in proposals.lines(proposed)]
+    commands = [proposed.check.command] if proposed.check is not None else []
+    lines += [f"  #   {one_line(line)}" for line in [*proposals.lines(proposed), *commands]]
     write_atomically(path, "\n".join([text.rstrip("\n"), *lines]) + "\n")
     return proposed
 

@@ -139,10 +139,12 @@ def recommend_command(
     stated = _common.read_prices(prices)
     criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated, forms)
     advice: Advice | AdviceBefore | SeriesAdvice
+    command = ""
     if before:
         from tuneoff.cli.commands.recommend_before import advise_before
 
         advice = advise_before(folder, options, criteria, priors, profile=not no_profile)
+        command = advice.command
     else:
         _refuse_before(priors, no_profile)
         series = SeriesStore(folder)
@@ -151,6 +153,8 @@ def recommend_command(
         _common.print_json(advice.as_data())
     else:
         _common.console().print(advice)
+        if command:
+            _common.echo(command)
     if advice.answer is None:
         ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
 

@@ -41,6 +41,13 @@ class AdviceBefore:
         """Returns the arm to use; None where no arm is the answer."""
         return self.advice.answer
 
+    @property
+    def command(self) -> str:
+        """Returns the command of the study that checks what is proposed, for a line of its own, which is not wrapped:
+        it is to be copied. Empty without one."""
+        check = self.report.proposed.check
+        return check.command if check is not None else ""
+
     def as_data(self) -> dict[str, Any]:
         """Returns plain data, as `--json` prints it."""
         return self.report.as_data()
@@ -94,6 +101,11 @@ def advise_before(
     advice = advise(forecast, priors, baselines, limits, criteria.prefer)
     proposed = advisor.advise(study, forecast.arms, "STUDY" if study.folder is not None else str(reference))
     notes = _notes(study, forecast)
+    if proposed.check is not None and (option := _common.study_option_given()):
+        notes.append(
+            f"The command of the study that checks what is proposed has none of this call's options ({option} and the "
+            "like): add those that it is to keep."
+        )
     return AdviceBefore(advice, words.build_prior(study.spec.name, advice, forecast, proposed, notes))
 
 
