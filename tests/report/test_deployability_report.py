@@ -150,7 +150,7 @@ def test_an_arm_may_be_called_as_markup(store: StudyStore) -> None:
     measured(store)
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(terminal.deployability_table(summary(store).model_copy(update={"method": "lora [/x]"})))
+        console.print(terminal.deployability_table(summary(store).model_copy(update={"method": "lora [/x]"}), 120))
     assert "lora [/x]" in captured.get()
 
 

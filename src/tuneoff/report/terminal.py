@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tuneoff.store import StudyStore
 
 ANSWER_LINES = 5
+DROPPED_HEADS = ("memory", deployability.LARGEST, "latency", "answers changed", "weights", "vs. as trained")
+"""Columns of a table of forms that are left out one after another where room is short."""
 WARNINGS_SHOWN = 6
 LABEL, SHORT_LABEL = 28, 16
 """Least width of a label in columns: in tables with several metrics, and in tables with one metric and costs."""
@@ -112,15 +114,29 @@ def _wrapped(sentences: Sequence[str], console: Console) -> list[Text]:
     return list(Text(" ".join(sentences), style="bold").wrap(console, console.width))
 
 
-def deployability_table(arm: ArmDeployability) -> Table:
-    """Returns an arm's table of the forms in which it may be deployed."""
+def deployability_table(arm: ArmDeployability, width: int) -> Table:
+    """Returns the widest table that fits of an arm's forms in which it may be deployed; the page has all columns.
+
+    Where room is short, it leaves out first memory, outputs, latency, then answers, weights and the difference.
+    """
     heads = deployability.heads(arm)
-    shown = Table(title=Text(one_line(arm.method)), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for number, head in enumerate(heads):
-        shown.add_column(Text(head), justify="left" if number < 2 else "right")
+    left_out = [deployability.HEADS.index(head) for head in DROPPED_HEADS]
+    return fitted(
+        [
+            _deployability_columns(arm, heads, [n for n in range(len(heads)) if n not in left_out[:count]])
+            for count in range(len(left_out) + 1)
+        ],
+        width,
+    )
+
+
+def _deployability_columns(arm: ArmDeployability, heads: Sequence[str], shown: Sequence[int]) -> Table:
+    table = Table(title=Text(one_line(arm.method)), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number in shown:
+        table.add_column(Text(heads[number]), justify="left" if number < 2 else "right", no_wrap=True)
     for cells in deployability.rows(arm):
-        shown.add_row(*map(Text, cells))
-    return shown
+        table.add_row(*(Text(cells[number]) for number in shown))
+    return table
 
 
 def deployability_notes(arm: ArmDeployability) -> list[Text]:

@@ -40,14 +40,16 @@ def ran(small_study: Path, fake_executor: FakeExecutor) -> str:
 
 
 def test_it_measures_prints_a_table_and_writes_the_report(
-    ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+    ran: str, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["deployability", ran, "--arm", "lora", "--form", "as_trained", "--device", "cpu"]) == 0
     assert [verb for verb, _ in fake_executor.calls] == ["build_form", "score_form"] * 2
     assert {payload["device"] for _, payload in fake_executor.calls} == {"cpu"}
     told = capsys.readouterr()
-    assert "as trained" in told.out
-    assert "2.0 KiB" in told.out
+    (row,) = [line for line in told.out.splitlines() if line.startswith("as trained")]
+    assert len(row) <= 80
+    assert "2.0 KiB" in row
     assert "as trained …" in told.err
     assert "works (accuracy 0.9)" in told.err
     assert "## Deployability" in (Path(ran) / "report" / "report.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ NOT_RUN = "it has not been run"
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberResults:
     """One study of a series.
 
     Attributes:
@@ -69,7 +69,7 @@ class SeriesResults:
     """
 
     store: SeriesStore
-    members: tuple[Member, ...]
+    members: tuple[MemberResults, ...]
     left_out: Mapping[str, str]
 
 
@@ -100,7 +100,7 @@ def gather_series(store: SeriesStore, margin: float | None = None, prices: Price
         if results.primary is None:
             left_out[each.name] = problem or NOTHING_COMPLETED
         else:
-            members.append(Member(each.name, each.value, results))
+            members.append(MemberResults(each.name, each.value, results))
     if not members:
         raise StoreError(f"no trial of {store.root} is completed yet", hint="Run the series first, or let it go on.")
     return SeriesResults(store, tuple(members), left_out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tuneoff.analysis.series.members import Member, SeriesResults
+from tuneoff.analysis.series.members import MemberResults, SeriesResults
 from tuneoff.analysis.statistics import LEVEL, Sample, Verdict
 from tuneoff.analysis.statistics.learning_curve import Crossing, FittedCurve, learning_curves
 from tuneoff.records.record import Metric
@@ -14,7 +14,7 @@ OTHER_EXAMPLES = "The sizes were tested on other examples, so only the seeds tel
 
 
 @dataclass(frozen=True)
-class SizedArm:
+class ArmOverSizes:
     """An arm at every size.
 
     Attributes:
@@ -48,7 +48,7 @@ class Sizes:
     """
 
     metric: Metric
-    arms: tuple[SizedArm, ...]
+    arms: tuple[ArmOverSizes, ...]
     crossings: tuple[ShownCrossing, ...]
     notes: tuple[str, ...]
 
@@ -67,17 +67,19 @@ def find_sizes(series: SeriesResults, metric: Metric | None = None) -> Sizes:
     names = {member.train_rows: member.name for member in members}
     return Sizes(
         metric=metric,
-        arms=tuple(SizedArm(curve.label, curve, tuple(names[rows] for rows in curve.rows)) for curve in curves.fitted),
+        arms=tuple(
+            ArmOverSizes(curve.label, curve, tuple(names[rows] for rows in curve.rows)) for curve in curves.fitted
+        ),
         crossings=tuple(ShownCrossing(each, _is_shown(each, members, metric)) for each in curves.crossings),
         notes=tuple(notes),
     )
 
 
-def _trained(members: Sequence[Member]) -> list[str]:
+def _trained(members: Sequence[MemberResults]) -> list[str]:
     return list(dict.fromkeys(arm.label for member in members for arm in member.results.arms if arm.trains))
 
 
-def _samples(members: Sequence[Member], label: str, metric: Metric) -> dict[int, Sample]:
+def _samples(members: Sequence[MemberResults], label: str, metric: Metric) -> dict[int, Sample]:
     """Maps numbers of rows to what an arm scored there, where it can be compared."""
     samples = {}
     for member in members:
@@ -88,7 +90,7 @@ def _samples(members: Sequence[Member], label: str, metric: Metric) -> dict[int,
     return samples
 
 
-def _same_examples(members: Sequence[Member], samples: Mapping[str, Mapping[int, Sample]]) -> bool:
+def _same_examples(members: Sequence[MemberResults], samples: Mapping[str, Mapping[int, Sample]]) -> bool:
     """Returns whether no two members were tested on other examples, as far as records tell."""
     shapes = {(sample.examples, sample.groups) for own in samples.values() for sample in own.values()}
     prints = {
@@ -104,7 +106,7 @@ def _scores_alone(sample: Sample) -> Sample:
     return replace(sample, contributions=None, examples=None, groups=None)
 
 
-def _is_shown(crossing: Crossing, members: Sequence[Member], metric: Metric) -> bool:
+def _is_shown(crossing: Crossing, members: Sequence[MemberResults], metric: Metric) -> bool:
     """Returns whether the first is significantly ahead at some size and the second at a larger one.
 
     Each size's verdict is corrected over its pairs; here their error is shared out over the sizes too, so that any

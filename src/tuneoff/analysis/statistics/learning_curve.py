@@ -166,7 +166,7 @@ def learning_curves(
     drawn = _drawn(cells, draws)
     places = iter(range(len(cells)))
     curves = [
-        _Curve(label, tuple(rows for rows, _ in own), [sample for _, sample in own], [next(places) for _ in own])
+        _SizeCurve(label, tuple(rows for rows, _ in own), [sample for _, sample in own], [next(places) for _ in own])
         for label, own in ((label, _by_rows(each)) for label, each in samples.items())
         if own
     ]
@@ -177,7 +177,7 @@ def learning_curves(
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
+class _SizeCurve:
     """A method's scores at each of its sizes; `places` are those of their columns in the draws."""
 
     label: str
@@ -212,7 +212,7 @@ class _Fitter:
     best_value: float
     level: float
 
-    def fitted(self, curve: _Curve) -> FittedCurve:
+    def fitted(self, curve: _SizeCurve) -> FittedCurve:
         nothing = FittedCurve(curve.label, curve.rows)
         if not math.isfinite(self.best_value):
             return replace(nothing, reason=NO_BEST_VALUE)
@@ -228,7 +228,7 @@ class _Fitter:
         )
         return replace(nothing, laws=laws, gains=gains, held_out=self._held_out(curve), line=self._line(curve, laws))
 
-    def _fit(self, curve: _Curve, without_last: bool = False) -> tuple[FittedLaw, ...]:
+    def _fit(self, curve: _SizeCurve, without_last: bool = False) -> tuple[FittedLaw, ...]:
         """Fits each law to the means and to its share of their draws."""
         assert self.drawn is not None
         kept = slice(0, -1) if without_last else slice(None)
@@ -256,7 +256,7 @@ class _Fitter:
             laws.append(FittedLaw(fitted[at][0], drawn, share, misfit))
         return tuple(law for law in laws if len(law.drawn.limit))
 
-    def _held_out(self, curve: _Curve) -> HeldOut | None:
+    def _held_out(self, curve: _SizeCurve) -> HeldOut | None:
         forms = forms_for(len(curve.rows) - 1)
         if not forms:
             return None
@@ -275,7 +275,7 @@ class _Fitter:
             error=self._bounded(score - measured, scores - self.drawn[:, curve.places[-1]]),
         )
 
-    def _line(self, curve: _Curve, laws: Sequence[FittedLaw]) -> tuple[tuple[int, Bounded], ...]:
+    def _line(self, curve: _SizeCurve, laws: Sequence[FittedLaw]) -> tuple[tuple[int, Bounded], ...]:
         rows = np.unique(np.geomspace(curve.rows[0], curve.rows[-1] * (1 + max(MORE)), LINE_POINTS).round().astype(int))
         own, drawn = map(self._score, _foretold(laws, rows))
         return tuple((int(each), self._bounded(own[at], drawn[:, at])) for at, each in enumerate(rows))
@@ -336,7 +336,9 @@ def _misfit(left: float, explained: float, share: float) -> float:
     return math.sqrt(max(left - explained, 0.0) / share)
 
 
-def _crossing(one: _Curve, other: _Curve, drawn: Array | None, direction: Direction, level: float) -> Crossing | None:
+def _crossing(
+    one: _SizeCurve, other: _SizeCurve, drawn: Array | None, direction: Direction, level: float
+) -> Crossing | None:
     """Finds where one method overtakes the other; None where their means do not cross."""
     shared = sorted(set(one.rows) & set(other.rows))
     if len(shared) < 2:

@@ -85,7 +85,7 @@ def deployability_command(
         return
     console = _common.console()
     for arm in measured:
-        console.print(terminal.deployability_table(arm))
+        console.print(terminal.deployability_table(arm, console.width))
         for note in terminal.deployability_notes(arm):
             console.print(note)
     _common.echo(f"Report: {page}")

@@ -7,7 +7,7 @@ import numpy as np
 from tuneoff.analysis.answers import Counts
 from tuneoff.analysis.figures import metric_name
 from tuneoff.report.charts import messages
-from tuneoff.report.charts.chart import Chart, ChartAxis, Panel, Series, shortened
+from tuneoff.report.charts.chart import Chart, ChartAxis, Panel, PlotSeries, shortened
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.schema import Report
 
@@ -47,7 +47,7 @@ def _class_f1(report: Report) -> Chart | None:
     for arm, own in zip(classes.arms, scores, strict=True):
         means, lows, highs = (_over_seeds(own, how) for how in ("mean", "min", "max"))
         series.append(
-            Series(
+            PlotSeries(
                 label=arm.method,
                 style=styles[arm.method],
                 x=tuple(float(means[place]) for place in shown),
@@ -145,7 +145,7 @@ def _residuals(report: Report) -> Chart | None:
         return None
     styles = assign_styles(arm.method for arm in report.methods)
     series = tuple(
-        Series(each.method, styles[each.method], each.targets, each.errors, each.errors, each.errors)
+        PlotSeries(each.method, styles[each.method], each.targets, each.errors, each.errors, each.errors)
         for each in report.residuals
         if len(each.targets) > 1
     )
@@ -183,7 +183,7 @@ def _hardest(report: Report) -> Chart | None:
         lead = f"Test examples by how many of the {hardness.arms} arms that train answer them wrongly"
         x = "arms that answer wrongly"
         message = f"{counts[-1]:,} of {total:,} test examples are wrong in all {hardness.arms} arms that train"
-    series = Series(
+    series = PlotSeries(
         "test examples", 0, tuple(float(at) for at in range(len(counts))), tuple(map(float, counts)), (0.0,), (0.0,)
     )
     return Chart(

@@ -26,7 +26,7 @@ class ChartAxis:
 
 
 @dataclass(frozen=True)
-class Series:
+class PlotSeries:
     """One arm of the study in a chart.
 
     Attributes:
@@ -125,7 +125,7 @@ class Chart:
     title: str
     x: ChartAxis
     y: ChartAxis
-    series: tuple[Series, ...]
+    series: tuple[PlotSeries, ...]
     baseline: BaselineLine | None
     caption: str
     alt: str
@@ -138,7 +138,7 @@ class Chart:
     crossings: tuple[tuple[float, float], ...] = ()
 
     @property
-    def labelled(self) -> tuple[Series, ...]:
+    def labelled(self) -> tuple[PlotSeries, ...]:
         """Returns the series that have a label."""
         return tuple(series for series in self.series if not series.muted)
 

@@ -16,7 +16,7 @@ from tuneoff.analysis.search_summary import Choices, SearchedArm
 from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure, TestFigure
 from tuneoff.report.charts import answers, messages, rewinding, standings
-from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
+from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, PlotSeries
 from tuneoff.report.charts.differences import DIFFERENCES, build_differences
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.columns import Column
@@ -191,7 +191,7 @@ def _scatter(definition: ScatterDefinition, report: Report) -> Chart | None:
     front = front_indices([(point.cost, point.mean) for point in points], points[0].score.direction)
     named = _named([points[index].arm.method for index in front], len(points), report)
     series = tuple(
-        Series(
+        PlotSeries(
             label=point.arm.method + (" †" if column.timing and point.arm.contended else ""),
             style=styles[point.arm.method],
             x=(point.cost / size,),
@@ -259,14 +259,14 @@ def _named(front: Sequence[str], count: int, report: Report) -> set[str]:
     return {*chosen, *([report.answer.best] if report.answer.best is not None else [])}
 
 
-def _describe_marks(series: Sequence[Series], report: Report) -> str:
+def _describe_marks(series: Sequence[PlotSeries], report: Report) -> str:
     """Says what bars, dots and the line of a scatter chart are."""
     bars = f"Bars: {report.answer.interval_level:.0%} intervals, cut at the frame."
     dots = " Small dots: single seeds." if any(s.dots for s in series if not s.muted) else ""
     return f"{bars}{dots} Line: the Pareto front by means."
 
 
-def _describe_muted(series: Sequence[Series]) -> str:
+def _describe_muted(series: Sequence[PlotSeries]) -> str:
     muted = sum(s.muted for s in series)
     return f" Grey: {muted} arms that are neither the best nor named of the front." if muted else ""
 
@@ -280,7 +280,7 @@ def _curve(definition: CurveDefinition, report: Report) -> Chart | None:
     )
     named = _named(_time_front(report), len(curves), report)
     series = tuple(
-        Series(
+        PlotSeries(
             label=curve.method,
             style=styles[curve.method],
             x=tuple(float(step) for step in curve.steps),
@@ -369,7 +369,7 @@ def _sensitivity(report: Report) -> Chart | None:
     )
 
 
-def _search_series(arm: SearchedArm) -> Series:
+def _search_series(arm: SearchedArm) -> PlotSeries:
     """Returns an arm's search trials by rate. Of a configuration tried with more and more steps, the last trial
     counts."""
     completed = [(trial, trial.score) for trial in arm.tried if trial.score is not None]
@@ -386,7 +386,7 @@ def _search_series(arm: SearchedArm) -> Series:
     ends = arm.space[LEARNING_RATE]
     scores = tuple(score for _, score, _ in rates)
     best = [index for index, (_, _, trial_id) in enumerate(rates) if trial_id == arm.best]
-    return Series(
+    return PlotSeries(
         label=arm.method,
         style=0,
         x=tuple(rate for rate, _, _ in rates),

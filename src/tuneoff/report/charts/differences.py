@@ -6,7 +6,7 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.report import columns
 from tuneoff.report.arm_schema import Comparison
 from tuneoff.report.charts import messages
-from tuneoff.report.charts.chart import Chart, ChartAxis, Series
+from tuneoff.report.charts.chart import Chart, ChartAxis, PlotSeries
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.schema import Report
 
@@ -25,7 +25,7 @@ def build_differences(report: Report) -> Chart | None:
     weighed.sort(key=lambda item: -direction * item[2])
     styles = assign_styles(arm.method for arm in report.methods)
     series = tuple(
-        Series(
+        PlotSeries(
             label=arm.method,
             style=styles[arm.method],
             x=(difference,),

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import Chart, Series
+from tuneoff.report.charts.chart import Chart, PlotSeries
 from tuneoff.report.charts.style import COLOURS, DASHES, MARKERS
 
 DPI = 150
@@ -59,23 +59,23 @@ def style_axes(axes: Axes) -> None:
     axes.yaxis.label.set_fontsize(LABEL_SIZE)
 
 
-def colour(series: Series) -> str:
+def colour(series: PlotSeries) -> str:
     """Returns an arm's colour, the same in every chart."""
     return COLOURS[series.style % len(COLOURS)]
 
 
-def text_colour(series: Series) -> str:
+def text_colour(series: PlotSeries) -> str:
     """Returns the arm's colour for text, darker, because the paler colours are hard to read on white."""
     red, green, blue = (int(colour(series)[at : at + 2], 16) for at in (1, 3, 5))
     return f"#{red * 7 // 10:02x}{green * 7 // 10:02x}{blue * 7 // 10:02x}"
 
 
-def marker_style(series: Series) -> dict[str, Any]:
+def marker_style(series: PlotSeries) -> dict[str, Any]:
     """Returns an arm's colour and marker, the same in every chart."""
     return {"color": colour(series), "marker": MARKERS[series.style % len(MARKERS)]}
 
 
-def line_style(series: Series) -> Any:
+def line_style(series: PlotSeries) -> Any:
     """Returns the style of an arm's line, the same in every chart."""
     return DASHES[series.style % len(DASHES)]
 
@@ -102,7 +102,7 @@ def draw_muted(axes: Axes, chart: Chart) -> None:
         axes.plot(*zip(*points, strict=True), color=MUTED, marker="o", markersize=4, linestyle="none", zorder=1)
 
 
-def draw_legend(axes: Axes, series: tuple[Series, ...]) -> None:
+def draw_legend(axes: Axes, series: tuple[PlotSeries, ...]) -> None:
     """Writes the arms' names in their colours at the foot of the figure, side by side."""
     figure = axes.get_figure(root=True)
     assert figure is not None  # axes are made by one

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series
+from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, PlotSeries
 from tuneoff.report.charts.marks import (
     BASELINE,
     LABEL_SIZE,
@@ -65,7 +65,7 @@ def draw_plane(figure: Figure, chart: Chart) -> None:
     (_label_curves if chart.kind == "curve" else _label_points)(axes, chart, occupied)
 
 
-def _draw_curve(axes: Axes, series: Series) -> None:
+def _draw_curve(axes: Axes, series: PlotSeries) -> None:
     axes.plot(
         series.x,
         series.y,
@@ -81,7 +81,7 @@ def _draw_curve(axes: Axes, series: Series) -> None:
         axes.fill_between(series.x, series.low, series.high, color=colour(series), alpha=0.12, linewidth=0)
 
 
-def _draw_point(axes: Axes, series: Series) -> None:
+def _draw_point(axes: Axes, series: PlotSeries) -> None:
     if series.dots:
         axes.plot(
             series.x * len(series.dots),
@@ -267,7 +267,7 @@ def _place_baseline_label(
     return min(boxes, key=lambda box: (box.area - box.overlap(room) > 1, sum(box.overlap(m) for m in markers)))
 
 
-def _along(chart: Chart, series: Series) -> list[tuple[float, float]]:
+def _along(chart: Chart, series: PlotSeries) -> list[tuple[float, float]]:
     """Returns a series' points; of a curve places between them, too."""
     points = list(zip(series.x, series.y, strict=True))
     if chart.kind != "curve":

@@ -8,7 +8,7 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.retention import HeldSummary, MeanFigure, RetentionReport, RewindStep
 from tuneoff.report import columns
 from tuneoff.report.charts import messages
-from tuneoff.report.charts.chart import Chart, ChartAxis, Series
+from tuneoff.report.charts.chart import Chart, ChartAxis, PlotSeries
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.schema import Report
 
@@ -47,7 +47,7 @@ def _chart(
 ) -> Chart:
     styles = assign_styles(arm.method for arm in report.methods)
     series = tuple(
-        Series(
+        PlotSeries(
             label=curve.method,
             style=styles[curve.method],
             x=tuple(step.fraction for step in curve.steps),

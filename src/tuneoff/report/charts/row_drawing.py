@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from matplotlib.transforms import blended_transform_factory
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import Chart, Series, shortened
+from tuneoff.report.charts.chart import Chart, PlotSeries, shortened
 from tuneoff.report.charts.marks import (
     BASELINE,
     LABEL_SIZE,
@@ -131,7 +131,7 @@ def _range(chart: Chart) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw_line(axes: Axes, series: Series, low: float, high: float) -> None:
+def _draw_line(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
     shade, place = colour(series), series.y[0]
     ends = [min(max(end, low), high) for end in (series.low[0], series.high[0])]
     axes.plot(ends, [place, place], color=shade, linewidth=1.6, alpha=0.6, solid_capstyle="butt")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tuneoff.encoding import chart_text
-from tuneoff.report.charts.chart import Chart, Series
+from tuneoff.report.charts.chart import Chart, PlotSeries
 from tuneoff.report.charts.marks import (
     DPI,
     GRID,
@@ -64,7 +64,7 @@ def draw_search(figure: Figure, chart: Chart) -> None:
         _draw_range(range_axes, series, -index)
 
 
-def _draw_trials(axes: Axes, series: Series) -> None:
+def _draw_trials(axes: Axes, series: PlotSeries) -> None:
     axes.plot(
         series.x,
         series.y,
@@ -88,7 +88,7 @@ def _draw_trials(axes: Axes, series: Series) -> None:
         _ring(axes, series, series.x[index], series.y[index], 8.5)
 
 
-def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
+def _ring(axes: Axes, series: PlotSeries, x: float, y: float, size: float) -> None:
     axes.plot(
         [x],
         [y],
@@ -100,7 +100,7 @@ def _ring(axes: Axes, series: Series, x: float, y: float, size: float) -> None:
     )
 
 
-def _draw_range(axes: Axes, series: Series, height: float) -> None:
+def _draw_range(axes: Axes, series: PlotSeries, height: float) -> None:
     """Draws a bar from end to end, what was tried on it, and the arm's name beside it."""
     axes.plot(series.span or (), [height] * 2, color=colour(series), marker="|", markersize=9, linewidth=1.2)
     rates = [*series.x, *(x for x, _ in series.early)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from tuneoff.analysis.figures import metric_name
 from tuneoff.report import columns
 from tuneoff.report.charts import messages
-from tuneoff.report.charts.chart import Chart, ChartAxis, Series, shortened
+from tuneoff.report.charts.chart import Chart, ChartAxis, PlotSeries, shortened
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.schema import Report
 from tuneoff.report.wording import join
@@ -37,7 +37,7 @@ def build_ties(report: Report) -> Chart | None:
     places = {label: row for row, (_, _, label, _) in enumerate(scored)}
     groups = tuple(tuple(sorted(places[label] for label in group if label in places)) for group in verdict.groups)
     series = tuple(
-        Series(
+        PlotSeries(
             label=label,
             style=styles[label],
             x=(mean,),
@@ -86,7 +86,7 @@ def build_forecast(report: Report) -> Chart | None:
     if not 0 < len(shown) <= ROWS_SHOWN:
         return None
     series = tuple(
-        Series(
+        PlotSeries(
             label=words,
             style=style,
             x=tuple(ratios[label][name] for label in shown if name in ratios[label]),

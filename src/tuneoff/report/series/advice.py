@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.analysis.decisions.recommend import Recommendation
 from tuneoff.analysis.series.bases import join_bases
-from tuneoff.analysis.series.members import Member, SeriesResults, gather_series
+from tuneoff.analysis.series.members import MemberResults, SeriesResults, gather_series
 from tuneoff.analysis.series.sets import Sets, rank_over_sets
 from tuneoff.analysis.series.sizes import find_sizes
 from tuneoff.errors import StudyError
@@ -166,7 +166,7 @@ def _over_sets(series: SeriesResults, criteria: Criteria, notes: Sequence[str]) 
     return SeriesAdvice(report, tuple(lines))
 
 
-def _reasons(members: Sequence[Member], weighed: Mapping[str, Recommendation]) -> dict[str, dict[str, str]]:
+def _reasons(members: Sequence[MemberResults], weighed: Mapping[str, Recommendation]) -> dict[str, dict[str, str]]:
     """Maps each arm to why it does not keep the limits, by data set."""
     labels = list(dict.fromkeys(arm.label for member in members for arm in member.results.arms))
     reasons: dict[str, dict[str, str]] = {label: {} for label in labels}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tuneoff.analysis.series import sizes as learning
 from tuneoff.analysis.series.bases import join_bases
-from tuneoff.analysis.series.members import Member, SeriesResults
+from tuneoff.analysis.series.members import MemberResults, SeriesResults
 from tuneoff.analysis.series.sets import Sets, rank_over_sets
 from tuneoff.analysis.statistics.learning_curve import Bounded, FittedCurve, FittedLaw
 from tuneoff.report.builder import build_report
@@ -80,7 +80,7 @@ def build_bases(series: SeriesResults) -> JoinedReport:
     return report.model_copy(update={"study": study})
 
 
-def _member(member: Member, report: Report) -> MemberSummary:
+def _member(member: MemberResults, report: Report) -> MemberSummary:
     answer = report.answer
     return MemberSummary(
         name=member.name,
@@ -114,7 +114,7 @@ def _sizes(found: learning.Sizes, reports: Mapping[str, Report]) -> SizesSummary
     )
 
 
-def _sized(arm: learning.SizedArm, metric: str, reports: Mapping[str, Report]) -> SizedArm:
+def _sized(arm: learning.ArmOverSizes, metric: str, reports: Mapping[str, Report]) -> SizedArm:
     curve, points = arm.curve, []
     for rows, name in zip(curve.rows, arm.members, strict=True):
         figure = reports[name].arm(arm.label).metrics[metric]
@@ -170,7 +170,7 @@ def _bounded(figure: Bounded) -> BoundedFigure:
     return BoundedFigure(value=figure.value, low=figure.low, high=figure.high)
 
 
-def _sets(found: Sets, members: Sequence[Member]) -> SetsSummary | None:
+def _sets(found: Sets, members: Sequence[MemberResults]) -> SetsSummary | None:
     ranking = found.ranking
     if ranking is None:
         return None

@@ -7,7 +7,7 @@ import numpy as np
 
 from tuneoff.analysis.figures import metric_name
 from tuneoff.report import columns, units
-from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, Series, shortened
+from tuneoff.report.charts.chart import BaselineLine, Chart, ChartAxis, PlotSeries, shortened
 from tuneoff.report.charts.definitions import FILES, build_charts
 from tuneoff.report.charts.style import assign_styles
 from tuneoff.report.series import wording
@@ -70,9 +70,9 @@ def _message(report: SeriesReport, arm: SizedArm) -> str:
     return f"{gain.more:,} more rows bring {wording.change_text(report, gain.gain)} to {shortened(arm.method)}"
 
 
-def _series(arm: SizedArm, style: int) -> Series:
+def _series(arm: SizedArm, style: int) -> PlotSeries:
     points = arm.points
-    return Series(
+    return PlotSeries(
         label=arm.method,
         style=style,
         x=tuple(float(point.rows) for point in points),
@@ -107,7 +107,7 @@ def _ranks(sets: SetsSummary) -> Chart | None:
     shown = sets.arms[:40]
     places = {arm.method: place for place, arm in enumerate(shown)}
     series = tuple(
-        Series(
+        PlotSeries(
             label=arm.method,
             style=styles[arm.method],
             x=(arm.average_rank,),
