@@ -12,7 +12,7 @@ import pytest
 from forecast_helpers import arm_forecast
 from tuneoff import registry
 from tuneoff.errors import DataError
-from tuneoff.interfaces import Setting
+from tuneoff.interfaces import ProposalSetting
 from tuneoff.planning import loading
 from tuneoff.records.forecast import ArmForecast, Remedy, Shape
 from tuneoff.report import proposals as words
@@ -39,7 +39,7 @@ def lora_forecast(**changes: Any) -> ArmForecast:
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_all_linear_layers_are_proposed_and_named_modules_stay(method: str) -> None:
     def targets(options: dict[str, Any]) -> list[Any]:
-        found = registry.methods()[method].create(options).propose(Setting(16))
+        found = registry.methods()[method].create(options).propose(ProposalSetting(16))
         return [(proposal.value, proposal.changes) for proposal in found if proposal.key == "targets"]
 
     assert targets({"targets": "default"}) == targets({"targets": "attention"}) == [("all-linear", True)]
@@ -58,15 +58,15 @@ def test_all_linear_layers_are_proposed_and_named_modules_stay(method: str) -> N
 )
 def test_the_rank_is_the_least_whose_parameters_hold_what_is_to_be_learned(answers: int, rank: int, told: str) -> None:
     lora = registry.methods()["lora"].create({"r": 4})
-    found = {proposal.key: proposal for proposal in lora.propose(Setting(16, answers, 400))}
+    found = {proposal.key: proposal for proposal in lora.propose(ProposalSetting(16, answers, 400))}
     assert (found["r"].value, found["alpha"].value) == (rank, 2 * rank)
     assert told in found["r"].reason
-    without_scale = registry.methods()["lora"].create({"rslora": True}).propose(Setting(16, 9, 8))
+    without_scale = registry.methods()["lora"].create({"rslora": True}).propose(ProposalSetting(16, 9, 8))
     assert {p.key: p.changes for p in without_scale if p.key in {"r", "alpha"}} == {"r": True}
 
 
 def test_a_rank_that_holds_enough_is_kept_however_great() -> None:
-    kept = {p.key: p for p in registry.methods()["lora"].create({"r": 512}).propose(Setting(16, 100, 400))}
+    kept = {p.key: p for p in registry.methods()["lora"].create({"r": 512}).propose(ProposalSetting(16, 100, 400))}
     assert (kept["r"].value, kept["r"].changes) == (512, False)
     assert "alpha" not in kept
 

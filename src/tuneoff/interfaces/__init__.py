@@ -36,7 +36,7 @@ from tuneoff.interfaces.method import (
 )
 from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, PooledMetric
 from tuneoff.interfaces.model import Attached, StartRows, TaskView
-from tuneoff.interfaces.proposals import Proposal, Rule, Setting
+from tuneoff.interfaces.proposals import Proposal, ProposalSetting, Rule
 from tuneoff.interfaces.rows import Rows, has_lone_surrogate, is_missing
 from tuneoff.interfaces.source import ModelFiles, Source
 from tuneoff.interfaces.tag_sequences import OUTSIDE, Entity, read_entities, split_tag, write_tags
@@ -77,6 +77,7 @@ __all__ = [
     "Prediction",
     "Prior",
     "Proposal",
+    "ProposalSetting",
     "Questions",
     "Reference",
     "Reply",
@@ -84,7 +85,6 @@ __all__ = [
     "Rule",
     "Served",
     "ServedModel",
-    "Setting",
     "Source",
     "SourceSpec",
     "StartRows",

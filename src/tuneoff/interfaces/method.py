@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tuneoff.interfaces.examples import Example
 from tuneoff.interfaces.model import Attached, StartRows, TaskView
-from tuneoff.interfaces.proposals import Proposal, Setting
+from tuneoff.interfaces.proposals import Proposal, ProposalSetting
 from tuneoff.interfaces.task import Produces, Task
 from tuneoff.records.forecast import Prior
 from tuneoff.records.record import Finding, Prediction
@@ -153,7 +153,7 @@ class AnyMethod(ABC, Generic[O]):
         """Returns the references of the method with these options."""
         return self.references
 
-    def propose(self, setting: Setting) -> tuple[Proposal, ...]:
+    def propose(self, setting: ProposalSetting) -> tuple[Proposal, ...]:
         """Proposes values for options, and for settings of the study, by published rules; those that keep what there
         is are told too. `tuneoff init` and `tuneoff recommend --before` show them and change nothing."""
         return ()

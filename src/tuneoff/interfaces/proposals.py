@@ -46,7 +46,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ProposalSetting:
     """What rules go by.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuneoff.interfaces import Proposal, Rule, Setting
+from tuneoff.interfaces import Proposal, ProposalSetting, Rule
 
 _REGRET = "Schulman and Thinking Machines Lab 2025, LoRA Without Regret, https://thinkingmachines.ai/blog/lora/"
 _LEARNS_LESS = "Biderman et al. 2024, LoRA Learns Less and Forgets Less, https://arxiv.org/abs/2405.09673"
@@ -36,7 +36,7 @@ RANKS = (8, 16, 32, 64, 128, 256)
 LARGE_BATCH, SMALLER_BATCH = 32, 16
 
 
-def propose(options: Any, setting: Setting) -> tuple[Proposal, ...]:
+def propose(options: Any, setting: ProposalSetting) -> tuple[Proposal, ...]:
     """Proposes targets, rank, scale and batch size.
 
     Args:

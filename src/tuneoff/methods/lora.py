@@ -15,8 +15,8 @@ from tuneoff.interfaces import (
     MethodOptions,
     Prior,
     Proposal,
+    ProposalSetting,
     Reference,
-    Setting,
     StartRows,
     TaskView,
 )
@@ -192,7 +192,7 @@ class Lora(PeftMethod[LoraOptions]):
         )
         return (*self.references, *(reference for used, reference in variants if used))
 
-    def propose(self, setting: Setting) -> tuple[Proposal, ...]:
+    def propose(self, setting: ProposalSetting) -> tuple[Proposal, ...]:
         return propose(self.options, setting)
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from tuneoff.errors import StoreError
-from tuneoff.interfaces import Attached, LearningRate, PlainCode, Prior, Proposal, Reference, Setting, TaskView
+from tuneoff.interfaces import Attached, LearningRate, PlainCode, Prior, Proposal, ProposalSetting, Reference, TaskView
 from tuneoff.methods._low_rank_rules import propose
 from tuneoff.methods._peft import PeftMethod, attach_peft, peft_task
 from tuneoff.methods.lora import LowRankOptions, lora_layers, lora_targets
@@ -82,7 +82,7 @@ class Qlora(PeftMethod[QloraOptions]):
     def cited(self) -> tuple[Reference, ...]:
         return (*self.references, _LOFTQ) if self.options.init == "loftq" else self.references
 
-    def propose(self, setting: Setting) -> tuple[Proposal, ...]:
+    def propose(self, setting: ProposalSetting) -> tuple[Proposal, ...]:
         return propose(self.options, setting)
 
     def attach(self, model: nn.Module, task: TaskView) -> Attached:

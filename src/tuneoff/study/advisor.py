@@ -18,7 +18,7 @@ from tuneoff.config.spec import MethodSpec, StudySpec
 from tuneoff.encoding import one_line
 from tuneoff.errors import TuneoffError
 from tuneoff.executors.base import Inspection
-from tuneoff.interfaces import Proposal, Rule, Setting
+from tuneoff.interfaces import Proposal, ProposalSetting, Rule
 from tuneoff.planning import loading
 from tuneoff.records.forecast import ArmForecast
 from tuneoff.report.proposal_schema import CheckStudy, Proposed, ProposedValue
@@ -47,7 +47,9 @@ def advise(study: Study, arms: Mapping[str, ArmForecast], origin: str) -> Propos
     values: list[ProposedValue] = []
     uncovered, not_counted = [], []
     covered = {
-        label: found for label, arm in spec.methods.items() if (found := _propose(spec, arm, Setting(_batch(spec))))
+        label: found
+        for label, arm in spec.methods.items()
+        if (found := _propose(spec, arm, ProposalSetting(_batch(spec))))
     }
     inspection, why = _inspect(study, covered) if arms and covered else (None, "nothing of it was counted")
     for label, arm in spec.methods.items():
@@ -77,7 +79,7 @@ def _batch(study: StudySpec) -> int:
     return 0 if search is not None and "batch_size" in search.space else study.protocol.batch_size
 
 
-def _propose(study: StudySpec, arm: MethodSpec, setting: Setting) -> tuple[Proposal, ...]:
+def _propose(study: StudySpec, arm: MethodSpec, setting: ProposalSetting) -> tuple[Proposal, ...]:
     """Returns what a method proposes for what is not searched anyway; nothing where it goes on from trained weights,
     whose shape is settled."""
     if arm.start_from is not None:
@@ -101,9 +103,9 @@ def _inspect(study: Study, covered: Mapping[str, tuple[Proposal, ...]]) -> tuple
 
 def _setting(
     study: StudySpec, label: str, forecast: ArmForecast | None, inspection: Inspection | None, why: str
-) -> tuple[Setting, str]:
+) -> tuple[ProposalSetting, str]:
     """Returns what rules go by, and why something is not known of it; empty where all is."""
-    plain = Setting(_batch(study))
+    plain = ProposalSetting(_batch(study))
     if inspection is None:
         return plain, why
     rows = ((inspection.data or {}).get("splits", {}).get("train") or {}).get("rows")
@@ -116,7 +118,7 @@ def _setting(
     # A tag of each word is learned at the input's own tokens, and a class or a number once.
     tags = task.adds_head and not task.scores_whole
     each = largest.tokens if tags else max(1, math.ceil(largest.targets / largest.examples))
-    return Setting(plain.batch_size, rows * each, parameters), ""
+    return ProposalSetting(plain.batch_size, rows * each, parameters), ""
 
 
 def _changes(proposals: tuple[Proposal, ...]) -> dict[str, Any]:
