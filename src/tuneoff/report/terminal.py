@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -132,9 +133,13 @@ def deployability_table(arm: ArmDeployability, width: int) -> Table:
 
 def _deployability_columns(arm: ArmDeployability, heads: Sequence[str], shown: Sequence[int]) -> Table:
     table = Table(title=Text(one_line(arm.method)), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    rows = deployability.rows(arm)
+    longest = max((cell_len(cells[0]) for cells in rows), default=None)  # a form's name is not cut
     for number in shown:
-        table.add_column(Text(heads[number]), justify="left" if number < 2 else "right", no_wrap=True)
-    for cells in deployability.rows(arm):
+        justify: JustifyMethod = "left" if number < 2 else "right"
+        least = longest if number == 0 else None
+        table.add_column(Text(heads[number]), justify=justify, no_wrap=True, min_width=least)
+    for cells in rows:
         table.add_row(*(Text(cells[number]) for number in shown))
     return table
 
