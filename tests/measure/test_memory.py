@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,12 @@ from tuneoff.measure.memory import MemoryMeter
 MIB = 2**20
 
 
-def touch(mebibytes: int) -> bytearray:
-    """Memory that is resident: zeros alone may be pages not there yet."""
-    return bytearray(b"\1") * (mebibytes * MIB)
+def touch(mebibytes: int) -> mmap.mmap:
+    """Memory that is resident, and new: a long process may take a bytearray's from what was let go before."""
+    block = mmap.mmap(-1, mebibytes * MIB)
+    for page in range(0, len(block), mmap.PAGESIZE):
+        block[page] = 1
+    return block
 
 
 def silent(folder: Path, high_kb: int = 300_000) -> Path:
