@@ -18,19 +18,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from trial_model import prepare
 
-from tuneoff import registry
-from tuneoff.interfaces import Features, Method
+from tuneoff.interfaces import Features
 from tuneoff.measure import environment
-from tuneoff.planning.loading import parse
-from tuneoff.planning.plan import plan
-from tuneoff.tasks.generation import Generation
-from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
-from tuneoff.trial.modeling.precision import apply_policy, choose_attention
-from tuneoff.trial.training.dropout import choose_masks
 
-CPU = torch.device("cpu")
 RANK, ALPHA = 8, 16
 BAR = 0.25
 
@@ -69,27 +61,17 @@ def ours(features: Sequence[Features]) -> int:
         "protocol": {"seeds": 1, "precision": "bf16", "max_length": len(features[0].input_ids)},
         "methods": {"lora": {"r": RANK, "alpha": ALPHA}},
     }
-    (spec,) = plan(parse(study))
-    task = Generation(spec.task.options)
-    policy = apply_policy(spec.protocol.precision, CPU)
-    attention = choose_attention(spec.protocol.attention, CPU, spec.protocol.max_length, policy.name).training
-    loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=attention)
-    method = registry.methods()[spec.method].create(spec.options)
-    assert isinstance(method, Method)
-    attached = method.attach(loaded.model, trial_model.view(task, loaded))
-    keep_frozen_in_bf16(attached)
-    attached.module.train()
-    masks = choose_masks(spec, CPU)
-    assert masks is not None
+    prepared = prepare(study)
+    task = prepared.task
 
     def forward() -> torch.Tensor:
         batch = task.collate(features, 0)
-        with policy.autocast():
-            logits = task.forward(attached, batch)
+        with prepared.policy.autocast():
+            logits = task.forward(prepared.attached, batch)
         return task.loss(logits, batch) / task.loss_terms(features)
 
-    with masks.drawing(0, 1):
-        return saved_bytes(attached.module, forward)
+    with prepared.masks.drawing(0, 1):
+        return saved_bytes(prepared.attached.module, forward)
 
 
 def peers(features: Sequence[Features]) -> int:

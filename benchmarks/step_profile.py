@@ -20,19 +20,11 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from trial_model import prepare
 
-from tuneoff import registry
-from tuneoff.interfaces import Features, Method
+from tuneoff.interfaces import Features
 from tuneoff.measure import environment
-from tuneoff.planning.loading import parse
-from tuneoff.planning.plan import plan
-from tuneoff.tasks.classification import Classification
-from tuneoff.trial.modeling import load as trial_model
-from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
-from tuneoff.trial.modeling.precision import apply_policy, choose_attention
-from tuneoff.trial.training.dropout import choose_masks
 
-CPU = torch.device("cpu")
 BATCH = 16
 HEADINGS = {
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "mkldnn", "onednn"),
@@ -62,18 +54,8 @@ def profile_steps(model: str, steps: int, tokens: int) -> dict[str, Any]:
         "protocol": {"seeds": 1, "precision": "bf16", "max_length": tokens},
         "methods": {"lora": {"r": 8, "alpha": 16}},
     }
-    (spec,) = plan(parse(study))
-    task = Classification(spec.task.options)
-    policy = apply_policy(spec.protocol.precision, CPU)
-    attention = choose_attention(spec.protocol.attention, CPU, tokens, policy.name).training
-    loaded = trial_model.load(spec.model, task, seed=0, dropout=spec.protocol.dropout, attention=attention)
-    method = registry.methods()[spec.method].create(spec.options)
-    assert isinstance(method, Method)
-    attached = method.attach(loaded.model, trial_model.view(task, loaded))
-    keep_frozen_in_bf16(attached)
-    attached.module.train()
-    masks = choose_masks(spec, CPU)
-    assert masks is not None
+    prepared = prepare(study)
+    task, attached = prepared.task, prepared.attached
     trained = [p for p in attached.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     ids = torch.randint(1000, 5000, (BATCH, tokens), generator=torch.Generator().manual_seed(0)).tolist()
@@ -81,8 +63,8 @@ def profile_steps(model: str, steps: int, tokens: int) -> dict[str, Any]:
 
     def step(number: int) -> None:
         batch = task.collate(features, 0)
-        with masks.drawing(number, 0):
-            with policy.autocast():
+        with prepared.masks.drawing(number, 0):
+            with prepared.policy.autocast():
                 logits = task.forward(attached, batch)
             (task.loss(logits, batch) / task.loss_terms(features)).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

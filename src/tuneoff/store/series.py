@@ -9,7 +9,6 @@ SERIES/
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tuneoff.files import stays_inside
 from tuneoff.planning.series import PLACES, Axis, SeriesSpec
 from tuneoff.store import lock
 from tuneoff.store.files import check_version, read_json, sealed, sweep, unsealed, write_atomically
+from tuneoff.store.folder import ResultFolder
 from tuneoff.store.joining import refuse_unlike
 from tuneoff.store.study import SERIES_FILE, StudyStore, siblings
 
@@ -46,16 +46,10 @@ class SeriesMember:
     problem: str = ""
 
 
-class SeriesStore:
+class SeriesStore(ResultFolder):
     """One series' folder."""
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-
-    @property
-    def is_there(self) -> bool:
-        """Tells whether the folder holds a series."""
-        return self._manifest_path.is_file()
+    MANIFEST = SERIES_FILE
 
     @classmethod
     def open(cls, root: Path | str) -> SeriesStore:
@@ -69,10 +63,6 @@ class SeriesStore:
             problem = f"is not a series' folder (no {SERIES_FILE})" if store.root.is_dir() else "is not there"
             raise StoreError(f"{root} {problem}", hint="Name the folder that `tuneoff run` printed.")
         return store
-
-    @property
-    def report_folder(self) -> Path:
-        return self.root / "report"
 
     @property
     def name(self) -> str:
@@ -155,13 +145,8 @@ class SeriesStore:
                     others[member.name] = member.store.study()
         return others
 
-    def set_aside_damage(self) -> None:
-        """Renames a damaged series.json; `create` then makes it anew, and finds the members in their folders."""
-        if self.is_there:
-            try:
-                self._manifest()
-            except CorruptRecord:
-                os.replace(self._manifest_path, self._damaged_path)
+    def _check_manifest(self) -> None:
+        self._manifest()
 
     def create(self, series: SeriesSpec) -> None:
         """Makes the folder, or adds members to the series that is there.
@@ -195,31 +180,6 @@ class SeriesStore:
         with lock.hold(self._lock_path):
             sweep(self.root)
             yield
-
-    def refuse_lost(self) -> None:
-        """Refuses to go on where the folder that a run of this process writes to is no longer there.
-
-        Raises:
-            StoreError: if it was removed, renamed, or replaced by another.
-        """
-        lock.refuse_lost(self._lock_path)
-
-    def running_since(self) -> float | None:
-        """Returns when the run that goes through the members now began, in seconds since 1970; None where there is
-        none."""
-        return lock.held_since(self._lock_path)
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.root / "lock"
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.root / SERIES_FILE
-
-    @property
-    def _damaged_path(self) -> Path:
-        return self.root / f"{SERIES_FILE}.damaged"
 
     def _write(self, body: Mapping[str, Any]) -> None:
         write_atomically(self._manifest_path, sealed(dict(body)))

@@ -28,6 +28,7 @@ from tuneoff.store.files import (
     validated,
     write_atomically,
 )
+from tuneoff.store.folder import ResultFolder
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
@@ -43,15 +44,10 @@ def siblings(root: Path) -> list[Path]:
     return [folder for folder in sorted(root.parent.glob(f"{stem}-??????")) if folder != root] if stem else []
 
 
-class StudyStore:
+class StudyStore(ResultFolder):
     """One study's folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-
-    @property
-    def report_folder(self) -> Path:
-        return self.root / "report"
+    MANIFEST = "study.json"
 
     @property
     def job_folder(self) -> Path:
@@ -61,11 +57,6 @@ class StudyStore:
     def trackers(self) -> StudyTrackers:
         """Returns what is stored of the study's trackers."""
         return StudyTrackers(self.root)
-
-    @property
-    def is_there(self) -> bool:
-        """Tells whether the folder holds a study."""
-        return self._manifest_path.is_file()
 
     @classmethod
     def open(cls, root: Path | str) -> StudyStore:
@@ -130,13 +121,8 @@ class StudyStore:
         write_atomically(store._manifest_path, sealed(body))
         return store
 
-    def set_aside_damage(self) -> None:
-        """Renames a damaged study.json; `create` then makes it anew, and finds the trials in their folders."""
-        if self.is_there:
-            try:
-                self.study()
-            except CorruptRecord:
-                os.replace(self._manifest_path, self._damaged_path)
+    def _check_manifest(self) -> None:
+        self.study()
 
     def _recovered(self, trials: list[TrialSpec]) -> list[str]:
         """Returns the ids of trials in this folder, besides these, that answer the same question."""
@@ -191,14 +177,6 @@ class StudyStore:
         trial_files = [item for item in self.root.glob("trials/*/*") if item.name != "trial.json"]
         return all(map(is_half_written, (*items, *trial_files)))
 
-    def refuse_lost(self) -> None:
-        """Refuses to go on where the folder that a run of this process writes to is no longer there.
-
-        Raises:
-            StoreError: if it was removed, renamed, or replaced by another.
-        """
-        lock.refuse_lost(self._lock_path)
-
     @property
     def relatives(self) -> list[StudyStore]:
         """Returns the studies in folders beside this one whose names differ only in the last part, as those that `run`
@@ -238,23 +216,6 @@ class StudyStore:
                 if trial_store.answer() is not None:
                     trial_store.checkpoints.discard()
             yield
-
-    def running_since(self) -> float | None:
-        """Returns when the run that writes to this folder now began, in seconds since 1970; None where there is
-        none."""
-        return lock.held_since(self._lock_path)
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.root / "lock"
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.root / "study.json"
-
-    @property
-    def _damaged_path(self) -> Path:
-        return self.root / "study.json.damaged"
 
     def study(self) -> StudySpec:
         """Returns the study as it was last run, with the arms and seeds of earlier runs."""
