@@ -5,6 +5,7 @@ Imports torch and peft, so import this inside functions.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,11 @@ def write_as_lora(attached: Attached, folder: Path) -> None:
     if not peft_model.supports_lora_conversion():
         raise StoreError("it adds nothing to the weights of frozen linear layers, which is all that a LoRA does")
     try:
-        config, tensors = convert_to_lora(peft_model, rank=_common_rank(peft_model))
+        with warnings.catch_warnings():
+            # `peft:lora` goes the same way: what its options add to the weights (rsLoRA's scale, ranks of layers) is a
+            # plain LoRA afterwards.
+            warnings.filterwarnings("ignore", "Converting a PEFT adapter to LoRA that is already")
+            config, tensors = convert_to_lora(peft_model, rank=_common_rank(peft_model))
     except (TypeError, ValueError, RuntimeError) as error:
         raise StoreError(f"PEFT does not convert it: {error}") from None
     config.task_type = peft_model.peft_config["default"].task_type
