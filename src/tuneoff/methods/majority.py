@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuneoff.interfaces import Baseline, MethodOptions, Prediction
+from tuneoff.methods._label_shares import log_frequencies
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Example, Task
@@ -27,8 +27,7 @@ class Majority(Baseline[MethodOptions]):
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
         counts = Counter(example.target for example in train)
-        total = len(train) + len(task.labels)
-        scores = tuple(round(math.log((counts[label] + 1) / total), 6) for label in task.labels)
+        scores = log_frequencies(counts, task.labels)
         most = max(task.labels, key=lambda label: counts[label])
         return [Prediction(index=e.index, target=e.target, output=most, scores=scores) for e in examples]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuneoff.interfaces import Baseline, MethodOptions, Prediction, letter_of
+from tuneoff.methods._label_shares import log_frequencies
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Example, Task
@@ -31,8 +31,7 @@ class MajorityPosition(Baseline[MethodOptions]):
         predictions = []
         for example in examples:
             letters = [letter_of(number) for number in range(len(example.choices))]
-            total = sum(counts[letter] + 1 for letter in letters)
-            scores = tuple(round(math.log((counts[letter] + 1) / total), 6) for letter in letters)
+            scores = log_frequencies(counts, letters)
             output = max(letters, key=lambda letter: counts[letter])
             predictions.append(Prediction(index=example.index, target=example.target, output=output, scores=scores))
         return predictions

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from tuneoff.interfaces import Baseline, MethodOptions, Prediction
+from tuneoff.methods._label_shares import log_frequencies
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Example, Task
@@ -25,8 +25,7 @@ class MedianClass(Baseline[MethodOptions]):
 
     def predict(self, task: Task, train: Sequence[Example], examples: Sequence[Example]) -> list[Prediction]:
         counts = Counter(example.target for example in train)
-        total = len(train) + len(task.labels)
-        scores = tuple(round(math.log((counts[label] + 1) / total), 6) for label in task.labels)
+        scores = log_frequencies(counts, task.labels)
         below = accumulate(counts[label] for label in task.labels)
         median = next(label for label, count in zip(task.labels, below, strict=True) if 2 * count >= len(train))
         return [Prediction(index=e.index, target=e.target, output=median, scores=scores) for e in examples]

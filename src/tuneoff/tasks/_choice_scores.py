@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.errors import DataError, UnsupportedModel
+from tuneoff.errors import DataError
 from tuneoff.interfaces import Attached, Batch, Choice, Example, Features, TaskView, letter_of
-from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
+from tuneoff.tasks._inputs import causal_class, logits_at, model_inputs, view_without_head
 from tuneoff.tasks._padding import padded
 from tuneoff.tasks._prompts import Prompt, Template, plain_prompt, prompts, separator
 from tuneoff.tasks._two_texts import encode_texts, logits_code
@@ -45,7 +45,7 @@ class ChoiceLikelihood:
     @staticmethod
     def view(model: nn.Module) -> TaskView:
         """Returns a view without a head: the model's own output layer gives the scores."""
-        return TaskView(head=(), peft_task_type="CAUSAL_LM", output=output_layer(model))
+        return view_without_head(model)
 
     @staticmethod
     def model_class(config: Any) -> Any:
@@ -54,14 +54,11 @@ class ChoiceLikelihood:
         Raises:
             UnsupportedModel: for an encoder or an encoder-decoder.
         """
-        from transformers import AutoModelForCausalLM
-
-        if not is_causal(config):
-            raise UnsupportedModel(
-                f"a {config.model_type} model cannot tell how likely an option is after a question",
-                hint="Set task.scoring: head, or use a causal language model (GPT-2, SmolLM2, Llama, Gemma, …).",
-            )
-        return AutoModelForCausalLM
+        return causal_class(
+            config,
+            "tell how likely an option is after a question",
+            "Set task.scoring: head, or use a causal language model (GPT-2, SmolLM2, Llama, Gemma, …).",
+        )
 
     # --- examples -> tokens
 

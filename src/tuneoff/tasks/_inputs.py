@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import UnsupportedModel
+from tuneoff.interfaces import TaskView
 
 if TYPE_CHECKING:
     import torch
@@ -198,6 +199,29 @@ def output_layer(model: nn.Module) -> str:
     if names:
         return names[0]
     raise UnsupportedModel(f"{type(model).__name__} has no output layer over its vocabulary")
+
+
+def view_without_head(model: nn.Module) -> TaskView:
+    """Returns a view of a causal language model whose own output layer gives the scores."""
+    return TaskView(head=(), peft_task_type="CAUSAL_LM", output=output_layer(model))
+
+
+def causal_class(config: Any, cannot: str, hint: str) -> Any:
+    """Returns the auto class of causal language models.
+
+    Args:
+        config: of the base model.
+        cannot: what other models cannot do, for the error.
+        hint: what to do then.
+
+    Raises:
+        UnsupportedModel: for an encoder or an encoder-decoder.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not is_causal(config):
+        raise UnsupportedModel(f"a {config.model_type} model cannot {cannot}", hint=hint)
+    return AutoModelForCausalLM
 
 
 def is_causal(config: Any) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.errors import DataError, UnsupportedModel, did_you_mean
+from tuneoff.errors import DataError, did_you_mean
 from tuneoff.interfaces import Attached, Batch, Example, Features, TaskView
-from tuneoff.tasks._inputs import is_causal, logits_at, model_inputs, output_layer
+from tuneoff.tasks._inputs import causal_class, logits_at, model_inputs, view_without_head
 from tuneoff.tasks._prompts import Prompt, Template, plain_prompt, prompts, separator
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Likelihood:
 
     def view(self, model: nn.Module) -> TaskView:
         """Returns a view without a head: the model's own output layer gives the scores."""
-        return TaskView(head=(), peft_task_type="CAUSAL_LM", output=output_layer(model))
+        return view_without_head(model)
 
     def model_class(self, config: Any) -> Any:
         """Returns the auto class of causal language models.
@@ -134,14 +134,11 @@ class Likelihood:
         Raises:
             UnsupportedModel: for an encoder or an encoder-decoder.
         """
-        from transformers import AutoModelForCausalLM
-
-        if not is_causal(config):
-            raise UnsupportedModel(
-                f"a {config.model_type} model cannot tell how likely words are after a text",
-                hint="Use a causal language model (GPT-2, GPT-Neo, Llama, Gemma, …), or task.scoring: head.",
-            )
-        return AutoModelForCausalLM
+        return causal_class(
+            config,
+            "tell how likely words are after a text",
+            "Use a causal language model (GPT-2, GPT-Neo, Llama, Gemma, …), or task.scoring: head.",
+        )
 
     # --- examples -> tokens
 
