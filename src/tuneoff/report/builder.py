@@ -95,7 +95,7 @@ def build_report(results: Results) -> Report:
         retention=report_retention(results),
     )
     report = _with_answer(report, doubt=doubt_text(report))
-    report = _with_answer(report, scope=answer_scope(report))
+    report = _with_answer(report, scope=answer_scope(report, results))
     return _with_answer(report, text=answer_text(report))
 
 

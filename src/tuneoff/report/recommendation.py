@@ -388,7 +388,7 @@ def _scope(results: Results, recommendation: Recommendation) -> list[str]:
     """Says what the answer speaks of, and where its metric is not the one that the study is judged by."""
     if recommendation.answer is None:
         return []
-    parts = [unvaried_text(results.study.protocol)]
+    parts = [unvaried_text(results)]
     if results.primary is not None and results.primary.name != recommendation.metric.name:
         primary = metric_name(results.primary.name)
         parts.append(f"The study's primary metric is {primary}: by {_metric(recommendation)} this is exploratory.")

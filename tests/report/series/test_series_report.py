@@ -137,6 +137,12 @@ def test_pages_show_the_answer_and_lead_to_the_members(built: dict[str, SeriesRe
         assert f"../members/{member.name}/report/report.md" in text
 
 
+def test_the_verdict_over_bases_does_not_say_that_bases_are_the_same(built: dict[str, SeriesReport]) -> None:
+    bases = built["model"].bases
+    assert bases is not None
+    assert "vary in it, searches and training and validation rows do not." in bases.answer.scope
+
+
 def test_only_the_page_of_bases_has_a_budget(built: dict[str, SeriesReport]) -> None:
     pages = {axis: html_page(report, []) for axis, report in built.items()}
     assert [axis for axis, page in pages.items() if 'id="explorer"' in page] == ["model"]
