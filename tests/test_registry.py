@@ -11,6 +11,7 @@ import pytest
 from tuneoff import registry
 from tuneoff.config.data import DataSpec, TaskSpec
 from tuneoff.errors import StudyError
+from tuneoff.interfaces import MeanMetric
 from tuneoff.registry import Registry
 from tuneoff.testing.imports import find_imported
 
@@ -175,3 +176,31 @@ def test_options_that_are_none_of_a_tasks_are_a_studys_problem(options: dict[str
     spec = TaskSpec(name="classification", data=DataSpec.model_validate({"train": "rows.csv"}), options=options)
     with pytest.raises(StudyError, match=message):
         registry.create_task(spec)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "reason"),
+    [
+        ("methods", 42, "it is 42, and not a class derived from AnyMethod"),
+        ("tasks", dict, "it is <class 'dict'>, and not a class derived from Task"),
+        ("metrics", MeanMetric, "and not a MeanMetric or PooledMetric"),
+        (
+            "metrics",
+            MeanMetric(name="other", direction="higher"),
+            "its name is 'other', and the entry point's is 'mine'",
+        ),
+        ("metrics", MeanMetric(name="mine", direction="up"), "its direction is 'up'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_package_announces_and_is_no_such_plugin_is_named(
+    kind: str, given: Any, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("somebodys")
+    module.plugin = given  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+    point = EntryPoint("mine", "somebodys:plugin", f"tuneoff.{kind}")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    plugins: Registry[Any] = getattr(registry, kind).__wrapped__()
+    with pytest.raises(StudyError, match=r"'mine' cannot be used") as caught:
+        plugins["mine"]
+    assert reason in caught.value.message

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 Kind = Literal["plugin", "family"]
+WhyNone = Callable[[str, Any], str]
+"""Explains why an object is no plug-in of that name; empty where it is one."""
 
 
 class Family(Protocol):
@@ -50,13 +52,20 @@ class Family(Protocol):
 class Registry(Mapping[str, P], Generic[P]):
     """Names to plug-ins of one folder. Iterating gives sorted names; indexing imports.
 
+    Args:
+        folder: its name in `tuneoff`, and in the group of entry points.
+        noun: what one of them is called.
+        why_none: explains of a name and a third party's object why it is no such plug-in; empty where it is one.
+
     Raises:
-        StudyError: on indexing with an unknown name; says which name is near.
+        StudyError: on indexing with an unknown name, which says which name is near, or with that of a third party's
+            that is no such plug-in.
     """
 
-    def __init__(self, folder: str, noun: str) -> None:
+    def __init__(self, folder: str, noun: str, why_none: WhyNone = lambda name, plugin: "") -> None:
         self.folder = folder
         self.noun = noun
+        self._why_none = why_none
         self._loaded: dict[str, P] = {}
         self._families: dict[str, Family] = {}
         self._read_points: tuple[list[str], tuple[EntryPoint, ...]] | None = None
@@ -156,32 +165,64 @@ class Registry(Mapping[str, P], Generic[P]):
         if name in self._modules(kind):
             return getattr(importlib.import_module(f"tuneoff.{self.folder}.{name}"), kind)
         point = self._entry_points(kind)[name]
+        owner = f" of package {point.dist.name}" if point.dist is not None else ""
         try:
-            return point.load()
+            plugin = point.load()
         except Exception as error:
-            owner = f" of package {point.dist.name}" if point.dist is not None else ""
             raise StudyError(
                 f"the plug-in for {self.noun} {name!r}{owner} cannot be imported: {type(error).__name__}: {error}",
                 hint="Update or uninstall that package.",
             ) from error
+        reason = self._why_none(name, plugin) if kind == "plugin" else ""
+        if reason:
+            raise StudyError(
+                f"the plug-in for {self.noun} {name!r}{owner} cannot be used: {reason}",
+                hint="Correct the package (docs/plugins.md), or uninstall it.",
+            )
+        return plugin
+
+
+def _why_no_class(contract: str) -> WhyNone:
+    """Returns what explains why an object is no class of the contract of that name in `tuneoff.interfaces`."""
+
+    def why(_: str, plugin: Any) -> str:
+        from tuneoff import interfaces
+
+        fits = isinstance(plugin, type) and issubclass(plugin, getattr(interfaces, contract))
+        return "" if fits else f"it is {plugin!r}, and not a class derived from {contract}"
+
+    return why
+
+
+def _why_no_metric(name: str, plugin: Any) -> str:
+    """Explains why an object is no metric that a study could add by that name; empty where it is one."""
+    from tuneoff.interfaces import MetricDefinition
+
+    if not isinstance(plugin, MetricDefinition):
+        return f"it is {plugin!r}, and not a MeanMetric or PooledMetric"
+    if plugin.name != name:
+        return f"its name is {plugin.name!r}, and the entry point's is {name!r}: they must be equal"
+    if plugin.direction not in ("higher", "lower"):
+        return f"its direction is {plugin.direction!r}, and must be 'higher' or 'lower'"
+    return ""
 
 
 @cache
 def methods() -> Registry[type[Method[Any]]]:
     """Returns all fine-tuning methods, by name."""
-    return Registry("methods", "method")
+    return Registry("methods", "method", _why_no_class("AnyMethod"))
 
 
 @cache
 def tasks() -> Registry[type[Task]]:
     """Returns all tasks, by name."""
-    return Registry("tasks", "task")
+    return Registry("tasks", "task", _why_no_class("Task"))
 
 
 @cache
 def metrics() -> Registry[MetricDefinition]:
     """Returns the metrics that a study may add to those of its task, by name."""
-    return Registry("metrics", "metric")
+    return Registry("metrics", "metric", _why_no_metric)
 
 
 def create_task(spec: TaskSpec) -> Task:
@@ -207,13 +248,13 @@ def create_task(spec: TaskSpec) -> Task:
 @cache
 def sources() -> Registry[type[Source]]:
     """Returns all kinds of source, by name."""
-    return Registry("sources", "source")
+    return Registry("sources", "source", _why_no_class("Source"))
 
 
 @cache
 def trackers() -> Registry[type[Tracker]]:
     """Returns all trackers, by name, whether what they need is installed or not."""
-    return Registry("trackers", "tracker")
+    return Registry("trackers", "tracker", _why_no_class("Tracker"))
 
 
 @cache

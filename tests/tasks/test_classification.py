@@ -135,7 +135,7 @@ def test_a_misspelt_declared_label_names_the_nearest() -> None:
         examples(Classification({"labels": ["neg", "pos"]}), table(text=["x"], label=["posi"]))
 
 
-@pytest.mark.parametrize("odd", ["²", "--5", "-"])
+@pytest.mark.parametrize("odd", ["²", "--5", "-", "1" * 5000])
 def test_labels_that_only_look_like_numbers_are_names(odd: str) -> None:
     task = Classification({})
     made = examples(task, table(text=["x", "y"], label=[odd, "7"]))

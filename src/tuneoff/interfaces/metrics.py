@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib.util
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tuneoff.errors import TrialError, TuneoffError, first_line
 from tuneoff.records.record import Prediction
 
 if TYPE_CHECKING:
@@ -126,13 +128,17 @@ class MeanMetric(MetricDefinition):
     of_examples: Callable[[Outputs], Any] | None = None
 
     def example_values(self, outputs: Outputs) -> Array | None:
-        """Returns each example's value, shape (examples,); None where there is none."""
+        """Returns each example's value, shape (examples,); None where there is none.
+
+        Raises:
+            ValueError: if they are no numbers, or not one for each example.
+        """
         import numpy as np
 
         if all(self.name in values for values in outputs.values):
             return np.array([values[self.name] for values in outputs.values], dtype=np.float64)
         values = self.of_examples(outputs) if self.of_examples is not None else None
-        return None if values is None else np.asarray(values, dtype=np.float64)
+        return None if values is None else _one_for_each(np.asarray(values, dtype=np.float64), outputs)
 
     def compute(self, outputs: Outputs) -> float | None:
         values = self.example_values(outputs)
@@ -162,14 +168,47 @@ class PooledMetric(MetricDefinition):
         return np.asarray(self.of_sums(sums) if self.batched else [self.of_sums(own) for own in sums])
 
     def example_terms(self, outputs: Outputs) -> Array | None:
-        """Returns what each example adds to the sums, shape (examples, sums); None where the outputs lack it."""
+        """Returns what each example adds to the sums, shape (examples, sums); None where the outputs lack it.
+
+        Raises:
+            ValueError: if that is not of each example.
+        """
         import numpy as np
 
         terms = self.terms(outputs)
-        return None if terms is None else np.asarray(terms)
+        return None if terms is None else _one_for_each(np.asarray(terms), outputs)
 
     def compute(self, outputs: Outputs) -> float | None:
         import numpy as np
 
         terms = self.example_terms(outputs)
         return None if terms is None else float(self.of_sums(terms.sum(axis=0, dtype=np.float64)))
+
+
+def _one_for_each(values: Array, outputs: Outputs) -> Array:
+    """Returns values of examples, once there are as many as examples.
+
+    Raises:
+        ValueError: if there are not.
+    """
+    if values.shape[:1] != (len(outputs),):
+        raise ValueError(f"values of shape {values.shape} for {len(outputs)} examples")
+    return values
+
+
+@contextmanager
+def naming(metric: MetricDefinition) -> Iterator[None]:
+    """Raises what a metric that a study adds raises, while open, with the metric's name and what to do.
+
+    Raises:
+        TrialError: in place of any error that is not tuneoff's own.
+    """
+    try:
+        yield
+    except TuneoffError:
+        raise
+    except Exception as error:  # a plug-in raises what it likes
+        raise TrialError(
+            f"metric {metric.name!r} cannot be computed: {type(error).__name__}: {first_line(error)}",
+            hint="Correct the metric, or leave it out of task.metrics; MetricContract of tuneoff.testing tests one.",
+        ) from error

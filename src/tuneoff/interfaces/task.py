@@ -6,6 +6,7 @@ are checked without it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.errors import CannotTrainTogether
 from tuneoff.interfaces.examples import Batch, Example, Features
-from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs
+from tuneoff.interfaces.metrics import MeanMetric, MetricDefinition, Outputs, naming
 from tuneoff.interfaces.model import Attached, TaskView
 from tuneoff.interfaces.rows import Rows
 from tuneoff.records.record import Finding, Metric, Prediction
@@ -391,18 +392,27 @@ class Task(ABC):
 
     def judge(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[Prediction]:
         """Returns the predictions with each example's own value of the metrics that the study adds, where these are
-        means over examples: what was judged once is kept, and a report needs no judge."""
+        means over examples: what was judged once is kept, and a report needs no judge.
+
+        Raises:
+            TrialError: if such a metric raises, or gives not one number for each example.
+        """
         inputs = [example.input_text for example in examples]
         outputs = Outputs.of(predictions, self.labels, inputs)
         judged = list(predictions)
         for metric in self._allowed(self.added_metrics, predictions):
-            values = metric.example_values(outputs) if isinstance(metric, MeanMetric) else None
+            with naming(metric):
+                values = metric.example_values(outputs) if isinstance(metric, MeanMetric) else None
             for i, value in enumerate(() if values is None else values.tolist()):
                 judged[i] = judged[i].model_copy(update={"values": {**judged[i].values, metric.name: value}})
         return judged
 
     def score(self, predictions: Sequence[Prediction], split: str) -> list[Metric]:
-        """Computes all metrics of a split that the predictions allow, `tested_metric` first if it is among them."""
+        """Computes all metrics of a split that the predictions allow, `tested_metric` first if it is among them.
+
+        Raises:
+            TrialError: if one that the study adds cannot be computed.
+        """
         outputs = Outputs.of(predictions, self.labels)
         allowed = self._allowed(self.all_metrics, predictions)
         ordered = sorted(allowed, key=lambda metric: metric.name != self.tested_metric)
@@ -411,8 +421,18 @@ class Task(ABC):
                 {"name": one.name, "value": value, "unit": one.unit, "direction": one.direction, "split": split}
             )
             for one in ordered
-            if (value := one.compute(outputs)) is not None
+            if (value := self._value(one, outputs)) is not None
         ]
+
+    def _value(self, metric: MetricDefinition, outputs: Outputs) -> float | None:
+        """Computes a metric; None where the outputs lack what it is computed from."""
+        if metric not in self.added_metrics:
+            return metric.compute(outputs)
+        with naming(metric):
+            value = metric.compute(outputs)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"it gives {value}, which is no finite number (None says that it cannot be computed)")
+            return value
 
     @staticmethod
     def _allowed(metrics: Sequence[MetricDefinition], predictions: Sequence[Prediction]) -> list[MetricDefinition]:

@@ -13,6 +13,8 @@ from tuneoff.interfaces import Example, Finding
 
 Names = TypeVar("Names")
 
+MOST_DIGITS = 1000
+"""Longest whole number that a label is; int() refuses texts of some thousands."""
 KEPT_CHARACTERS, WRONG_KEPT = 440, 10_000
 """How much of a wrongly answered text is kept (a report shows 400 characters, cut at a space), and among how many of a
 split's first examples."""
@@ -109,8 +111,9 @@ def sort_key(label: str) -> tuple[int, int, str]:
 
 
 def is_number(label: str) -> bool:
-    """Tells whether a label is a whole number. Unlike str.isdigit, only what int() takes: "²" and "--5" are names."""
-    return label.removeprefix("-").isdecimal()
+    """Tells whether a label is a whole number. Unlike str.isdigit, only what int() takes: "²" and "--5" are names, and
+    so is what has too many digits."""
+    return len(label) <= MOST_DIGITS and label.removeprefix("-").isdecimal()
 
 
 def _normalise(label: str) -> str:

@@ -228,7 +228,7 @@ def _number(value: Any, rows: Rows, index: int, column: str) -> str:
     """
     try:
         number = float(value if isinstance(value, Real) else str(value).strip())
-    except ValueError:
+    except (ValueError, OverflowError):  # OverflowError: a whole number that no float holds
         number = math.nan
     if not math.isfinite(number):
         raise DataError(

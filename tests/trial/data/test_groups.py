@@ -13,10 +13,10 @@ import pytest
 from tuneoff.config.data import TaskSpec
 from tuneoff.config.protocol import Protocol
 from tuneoff.errors import DataError
-from tuneoff.interfaces import Example
+from tuneoff.interfaces import Example, Rows
 from tuneoff.records.record import Prediction
 from tuneoff.tasks.classification import Classification
-from tuneoff.trial.data.groups import with_groups
+from tuneoff.trial.data.groups import group_values, with_groups
 from tuneoff.trial.data.load import TrialData, load
 
 Row = tuple[str, str, str]
@@ -148,6 +148,11 @@ def test_rows_without_a_group_are_left_out_where_the_task_says_so(tmp_path: Path
 def test_few_groups_are_told_of(rows: list[Row], name: str, tmp_path: Path) -> None:
     found = [finding.name for finding in load_groups(tmp_path, train=rows).findings if "group" in finding.name]
     assert found == ([name] if name else [])
+
+
+def test_a_group_may_be_a_number_that_no_float_holds() -> None:
+    rows = Rows({"patient": [10**400, 7.0, "7"]}, "rows.jsonl")
+    assert group_values(rows, "patient", "train") == [str(10**400), "7", "7"]
 
 
 def test_predictions_are_told_their_groups_by_number() -> None:

@@ -50,7 +50,7 @@ def group_values(rows: Rows, column: str, split: str) -> list[str]:
 
 def _name(cell: Any) -> str:
     """Returns a group's name, which is the same in a file of numbers and in one of texts."""
-    whole = isinstance(cell, Real) and float(cell).is_integer()
+    whole = isinstance(cell, Real) and cell % 1 == 0
     return str(int(cell)) if whole else str(cell).strip()
 
 
