@@ -21,12 +21,12 @@ from tuneoff.interfaces import (
     Outputs,
     Prediction,
     Questions,
-    Reference,
     Reply,
     Served,
     ServedModel,
 )
 from tuneoff.methods._endpoint_client import Client, Request, Unusable
+from tuneoff.methods._references import FEW_SHOT, FEW_SHOT_PAPER
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Task
@@ -64,7 +64,8 @@ class EndpointOptions(MethodOptions):
     body: dict[str, Any] = Field(default_factory=dict, description="further keys of each request, e.g. `{top_p: 1}`")
     repeat: bool = Field(
         False,
-        description="ask anew at every seed; false: what another trial of the study asked already is not asked again",
+        description="ask anew at every seed; false: what another trial of the study, or of its series, asked already "
+        "is not asked again",
     )
     concurrency: int = Field(4, ge=1, le=256, description="requests under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="most requests that begin in a minute")
@@ -108,16 +109,8 @@ class Endpoint(ServedModel[EndpointOptions]):
 
     title = "Endpoint"
     summary = "No training: a model that others run, asked over a network (OpenAI's interface), zero- or few-shot."
-    paper = "Brown et al. 2020, Language Models are Few-Shot Learners, https://arxiv.org/abs/2005.14165"
-    references = (
-        Reference(
-            "brown2020language",
-            "Brown, Tom B. and Mann, Benjamin and Ryder, Nick and Subbiah, Melanie and others",
-            "Language Models are Few-Shot Learners",
-            2020,
-            arxiv="2005.14165",
-        ),
-    )
+    paper = FEW_SHOT_PAPER
+    references = (FEW_SHOT,)
     produces = ("class", "text")
     Options = EndpointOptions
 

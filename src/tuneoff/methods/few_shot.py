@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from tuneoff.interfaces import Attached, Method, MethodOptions, Reference, TaskView
+from tuneoff.interfaces import Attached, Method, MethodOptions, TaskView
 from tuneoff.methods._modules import freeze, refuse_fresh_head
+from tuneoff.methods._references import FEW_SHOT, FEW_SHOT_PAPER
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,16 +27,8 @@ class FewShot(Method[FewShotOptions]):
 
     title = "Few-shot"
     summary = "No training: the base model shown a few solved training examples before each input."
-    paper = "Brown et al. 2020, Language Models are Few-Shot Learners, https://arxiv.org/abs/2005.14165"
-    references = (
-        Reference(
-            "brown2020language",
-            "Brown, Tom B. and Mann, Benjamin and Ryder, Nick and Subbiah, Melanie and others",
-            "Language Models are Few-Shot Learners",
-            2020,
-            arxiv="2005.14165",
-        ),
-    )
+    paper = FEW_SHOT_PAPER
+    references = (FEW_SHOT,)
     needs = "no_head"
     trains = False
     Options = FewShotOptions
