@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from endpoint_helpers import KEY, Failure, StandInEndpoint, answering
+from series_helpers import write_series
 from trial_helpers import PAIRS, MakePlace, forecast_of, make_study, write_csv
 from tuneoff.analysis.money import with_money
 from tuneoff.config.spec import PricesSpec, TokenPrices
@@ -141,6 +142,32 @@ def test_another_seed_asks_only_what_no_trial_was_told(
     assert (len(server.bodies), first.found, second.found) == (first.requests, 0, first.requests)
     assert first.input_tokens == second.input_tokens
     assert records[0].metrics == records[1].metrics
+
+
+@pytest.mark.parametrize("in_series", [True, False])
+def test_members_of_a_series_ask_the_same_request_once(
+    in_series: bool, server: StandInEndpoint, bert_folder: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    """Neither the base model nor, zero-shot, the training rows are part of a request."""
+    if in_series:
+        write_series(tmp_path, "train_rows", {"6": 6, "12": 12})
+    served = {}
+    for shown in (0, 2):
+        for rows in (6, 12):
+            options = {"url": server.url, "model": "m", "examples": shown}
+            study = make_study(bert_folder, news_csv, {"endpoint": options}, protocol={"train_rows": rows})
+            (spec,) = plan(study)
+            place = TrialStore(tmp_path / "members" / str(rows) / "trials" / spec.id)
+            place.write_spec(spec)
+            record = finish(place)
+            place.verify(record)
+            assert record.served is not None
+            served[shown, rows] = record.served
+    asked = served[0, 6].requests
+    assert served[0, 12].requests == asked
+    assert served[0, 12].found == (asked if in_series else 0)
+    assert served[2, 12].found == 0, "other solved examples are another request"
+    assert len(server.bodies) == (3 if in_series else 4) * asked
 
 
 def test_tokens_have_their_price(server: StandInEndpoint, make_place: MakePlace) -> None:

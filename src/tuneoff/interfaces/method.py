@@ -195,7 +195,7 @@ class Questions:
         solved: training examples to show before each example, drawn by the trial's seed.
         examples: those to answer.
         kept: request -> reply, of those that earlier processes of the trial were given; they are not asked for again.
-        found: the same of the study's other trials.
+        found: the same of the other trials of the study and of its series.
         keep: takes each new reply as it comes, from any thread, and returns when it is safe.
         tell: takes how many of the requests are answered, and how many there are.
     """

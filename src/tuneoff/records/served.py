@@ -33,7 +33,9 @@ class Served(Frozen):
     examples: int = Field(description="examples that were answered")
     requests: int = Field(description="requests that were answered; equal ones count once")
     found: int = Field(
-        0, description="of these, how many other trials of the study had sent; their tokens and seconds count here too"
+        0,
+        description="of these, how many other trials of the study or of its series had sent; their tokens and seconds "
+        "count here too",
     )
     repeated: int = Field(0, description="requests that were sent again after a failure, and may have been charged")
     input_tokens: int | None = Field(None, description="tokens read in all; null where the server does not count them")

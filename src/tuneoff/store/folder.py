@@ -10,6 +10,11 @@ from typing import ClassVar
 from tuneoff.errors import CorruptRecord
 from tuneoff.store import lock
 
+SERIES_FILE = "series.json"
+"""What makes a folder that of a series of studies (`tuneoff.store.series`)."""
+MEMBERS = "members"
+"""Folder inside a series' folder that holds those of its studies."""
+
 
 class ResultFolder(ABC):
     """A folder of results, of one study or of a series of them."""

@@ -21,9 +21,9 @@ from tuneoff.files import stays_inside
 from tuneoff.planning.series import PLACES, Axis, SeriesSpec
 from tuneoff.store import lock
 from tuneoff.store.files import check_version, read_json, sealed, sweep, unsealed, write_atomically
-from tuneoff.store.folder import ResultFolder
+from tuneoff.store.folder import MEMBERS, SERIES_FILE, ResultFolder
 from tuneoff.store.joining import refuse_unlike
-from tuneoff.store.study import SERIES_FILE, StudyStore, siblings
+from tuneoff.store.study import StudyStore, siblings
 
 SERIES_VERSION = 1
 _RERUN_HINT = "Run the study file into this folder again (--out): it makes series.json anew and keeps what was trained."
@@ -102,7 +102,7 @@ class SeriesStore(ResultFolder):
 
     def member(self, name: str) -> StudyStore:
         """Returns a member's folder, whether it exists yet or not."""
-        return StudyStore(self.root / "members" / name)
+        return StudyStore(self.root / MEMBERS / name)
 
     @property
     def relatives(self) -> list[StudyStore]:
@@ -202,5 +202,5 @@ class SeriesStore(ResultFolder):
 
 
 def _entry(member: SeriesMember) -> dict[str, Any]:
-    folder = f"members/{member.name}"
+    folder = f"{MEMBERS}/{member.name}"
     return {"name": member.name, "value": member.value, "folder": folder, "problem": member.problem}

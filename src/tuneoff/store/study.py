@@ -28,14 +28,12 @@ from tuneoff.store.files import (
     validated,
     write_atomically,
 )
-from tuneoff.store.folder import ResultFolder
+from tuneoff.store.folder import MEMBERS, SERIES_FILE, ResultFolder
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
 from tuneoff.store.trial import TrialStore
 
 _RERUN_HINT = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
-SERIES_FILE = "series.json"
-"""What makes a folder that of a series of studies (`tuneoff.store.series`)."""
 
 
 def siblings(root: Path) -> list[Path]:
@@ -68,7 +66,7 @@ class StudyStore(ResultFolder):
         store = cls(Path(root))
         if not store.is_there:
             if (store.root / SERIES_FILE).is_file():
-                members = ", ".join(str(folder) for folder in sorted(store.root.glob("members/*")))
+                members = ", ".join(str(folder) for folder in sorted(store.root.glob(f"{MEMBERS}/*")))
                 raise StoreError(f"{root} holds a series of studies; one is asked for", hint=f"Name one: {members}.")
             problem = "is not a study folder (no study.json)" if store.root.is_dir() else "is not there"
             matches = ", ".join(str(folder) for folder in store._of_that_name())

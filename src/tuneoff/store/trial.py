@@ -40,6 +40,7 @@ from tuneoff.store.files import (
     validated,
     write_atomically,
 )
+from tuneoff.store.folder import MEMBERS, SERIES_FILE
 from tuneoff.store.replies import Replies
 from tuneoff.store.trackers import given_up
 from tuneoff.store.trial_log import TrialLog
@@ -96,9 +97,14 @@ class TrialStore(TrialLog):
         return Replies(self.folder / REPLIES)
 
     def replies_of_others(self) -> dict[str, Reply]:
-        """Returns request -> reply, of what other trials of the study were told."""
-        paths = (path for path in self.folder.parent.glob(f"*/{REPLIES}") if path.parent != self.folder)
-        return {key: reply for path in sorted(paths) for key, reply in Replies(path).read().items()}
+        """Returns request -> reply, of what other trials of the study were told and, where the study is a member of a
+        series, those of all members."""
+        folder = self.folder.resolve()
+        trials, members = folder.parent, folder.parent.parent.parent
+        in_series = members.name == MEMBERS and (members.parent / SERIES_FILE).is_file()
+        paths = members.glob(f"*/{trials.name}/*/{REPLIES}") if in_series else trials.glob(f"*/{REPLIES}")
+        others = (path for path in paths if path.parent != folder)
+        return {key: reply for path in sorted(others) for key, reply in Replies(path).read().items()}
 
     @property
     def deployability(self) -> DeployabilityFile:
