@@ -270,9 +270,9 @@ class TrialSpec(Frozen):
     contents: dict[str, str] = Field(
         default_factory=dict,
         description="split -> fingerprint of its rows, `model` -> its commit at the hub, `train commit`, "
-        "`validation commit`, `test commit` -> those of data sets there, as the run saw them before "
-        "its first trial. The trial reads at these commits, and checks that it loaded the same. No "
-        "part of the id",
+        "`validation commit`, `test commit` -> those of data sets there, `held NAME` and `text commit of held NAME` "
+        "(of a task `train commit of held NAME` and so on) -> those of what is held, as the run saw them before its "
+        "first trial. The trial reads at these commits, and checks that it loaded the same. No part of the id",
     )
 
     @property

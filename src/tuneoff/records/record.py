@@ -551,9 +551,10 @@ class TrialRecord(Frozen):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Returns what the trial loaded, as far as known: split -> fingerprint of its rows, `model` -> its hub
-        commit."""
+        """Returns what the trial loaded, as far as known: split -> fingerprint of its rows, `held NAME` -> that of what
+        is held, `model` -> its hub commit."""
         rows = {name: split.fingerprint for name, split in self.data.splits.items()} if self.data else {}
+        rows |= {key_of_held(name): score.fingerprint for name, score in self.retention.held.items()}
         commit = self.model.commit if self.model else None
         return rows if commit is None else {**rows, "model": commit}
 
@@ -563,6 +564,11 @@ class TrialRecord(Frozen):
             if metric.name == name and metric.split == split:
                 return metric.value
         return None
+
+
+def key_of_held(label: str) -> str:
+    """Returns the key of `TrialSpec.contents` that holds the fingerprint of the rows of something that is held."""
+    return f"held {label}"
 
 
 def upgraded(body: dict[str, Any]) -> dict[str, Any]:

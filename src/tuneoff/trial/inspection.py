@@ -12,9 +12,9 @@ from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import TuneoffError, UnsupportedModel
 from tuneoff.interfaces import Method, ModelFiles, Task
 from tuneoff.measure import parameters
-from tuneoff.records.record import Finding, Parameters
+from tuneoff.records.record import Finding, Parameters, key_of_held
 from tuneoff.trial.data import load as trial_data
-from tuneoff.trial.data.commits import commit_of_rows
+from tuneoff.trial.data.commits import commit_of_held, commit_of_rows
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.data.load import TrialData
 from tuneoff.trial.early import misfits, refuse_arms
@@ -22,7 +22,7 @@ from tuneoff.trial.exhaustion import loading
 from tuneoff.trial.modeling import load as trial_model
 from tuneoff.trial.modeling import start
 from tuneoff.trial.modeling.activation_checkpointing import checkpoint_activations
-from tuneoff.trial.retention.held import check_held, tokenize_held
+from tuneoff.trial.retention.held import HeldSet, check_held, tokenize_held
 
 
 def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: bool) -> dict[str, Any]:
@@ -76,7 +76,8 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
         tokenizer = trial_model.load_tokenizer(study.model, task)
         if (retention := next((trial.retention for trial in trials if trial.retention is not None), None)) is not None:
             config, _ = trial_model.load_config(study.model)
-            tokenize_held(retention, study.protocol, study.model, tokenizer, config)
+            tokenized = tokenize_held(retention, study.protocol, study.model, tokenizer, config)
+            contents |= _contents_held([one.held for one in tokenized])
     return {
         "trials": counts_by_trial,
         "labels": list(task.labels),
@@ -95,6 +96,14 @@ def _contents(study: StudySpec, data: dict[str, Any] | None, files: ModelFiles |
         contents |= {commit_of_rows(role): commit for role, commit in data["commits"].items()}
     if files is not None and files.commit is not None:
         contents["model"] = files.commit
+    return contents
+
+
+def _contents_held(sets: Sequence[HeldSet]) -> dict[str, str]:
+    """Returns what trials must find in what is held, as `TrialSpec.contents`."""
+    contents = {key_of_held(held.label): held.info.fingerprint for held in sets}
+    for held in sets:
+        contents |= {commit_of_held(held.label, role): commit for role, commit in held.commits.items()}
     return contents
 
 

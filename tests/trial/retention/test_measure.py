@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from generation_helpers import tiny_config
+from hub_helpers import StandInHub
 from trial_helpers import PAIRS, MakePlace, make_study, news, save_writer, write_csv
 from tuneoff.config.data import ModelSpec
 from tuneoff.config.protocol import Protocol
@@ -30,7 +31,7 @@ from tuneoff.trial.retention.held import tokenize_held
 from tuneoff.trial.run import run
 from tuneoff.trial.training.evaluate import predict
 
-pytest_plugins = ("trial_fixtures",)
+pytest_plugins = ("trial_fixtures", "hub_fixtures")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WRITING = {"name": "generation", "template": "{source} => ", "max_target_length": 6, "source": "article"}
@@ -283,6 +284,40 @@ def test_rows_that_changed_since_the_plan_are_noticed(
     other = spec.model_copy(update={"fingerprints": {str(prose): "of other rows"}})
     with pytest.raises(ContentChanged, match=r"prose\.jsonl holds something else"):
         verify_rows(other, DataInfo())
+
+
+def put_held(hub: StandInHub, version: int) -> dict[str, str]:
+    """Puts a text and pairs at the hub; returns their commits."""
+    texts = "".join(json.dumps({"text": text}) + "\n" for text, _ in news(12, 100 * version))
+    tables: dict[str, bytes | str] = {}
+    for split, pairs in (("train", PAIRS[12:]), ("test", PAIRS[version:12])):
+        rows = "".join(f"{source},{target}\n" for source, target in pairs)
+        tables[f"{split}.csv"] = f"article,target\n{rows}"
+    return {
+        "prose": hub.put("datasets", "org/prose", {"test.jsonl": texts}),
+        "pairs": hub.put("datasets", "org/pairs", tables),
+    }
+
+
+def test_what_is_held_at_the_hub_is_read_at_the_commit_that_the_run_saw(
+    hub: StandInHub, writer: Path, pairs: Path, make_place: MakePlace
+) -> None:
+    seen = put_held(hub, 0)
+    task = {"name": "generation", "data": "org/pairs", "template": "{source}: ", "max_target_length": 4}
+    held = {"prose": "org/prose", "pairs": {"task": {**task, "source": "article"}}}
+    asked: dict[str, Any] = {"task": WRITING, "protocol": PROTOCOL, "retention": {"held": held}}
+    study = make_study(writer, pairs, ["lora"], **asked)
+    contents = inspect_study(study, plan(study), require_data=True)["contents"]
+    assert contents["text commit of held prose"] == seen["prose"]
+    assert {contents[f"{role} commit of held pairs"] for role in ("train", "test")} == {seen["pairs"]}
+    put_held(hub, 1)
+    place = make_place("lora", folder=writer, data=pairs, **asked)
+    pinned = TrialStore(place.folder.parent / "pinned" / place.folder.name)
+    pinned.write_spec(place.spec().model_copy(update={"contents": contents}))
+    first, later = finished(pinned), finished(place)
+    for name in held:
+        assert first.contents[f"held {name}"] == contents[f"held {name}"]
+        assert later.contents[f"held {name}"] != contents[f"held {name}"], "without a run that saw it, the newest"
 
 
 # --- before training

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tuneoff import registry
-from tuneoff.config.data import ModelSpec, SourceSpec
+from tuneoff.config.data import ModelSpec
 from tuneoff.config.protocol import Protocol
 from tuneoff.config.retention import HeldSpec, RetentionSpec
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, Problem, SourceError, StudyError, UnsupportedModel
-from tuneoff.interfaces import Example, Features, Method, MetricDefinition, Task, is_missing
+from tuneoff.interfaces import Example, Features, Method, MetricDefinition, Rows, Task, is_missing
 from tuneoff.records.record import SplitInfo
 from tuneoff.sources import read_rows
 from tuneoff.tasks._running_text import RunningText
 from tuneoff.trial.data import load as trial_data
+from tuneoff.trial.data.commits import TEXT
 from tuneoff.trial.data.draws import subset
 from tuneoff.trial.data.lengths import check_length
 from tuneoff.trial.exhaustion import loading
@@ -39,6 +40,7 @@ class HeldSet:
         task: scores it; fitted to its rows.
         examples: the rows that are scored.
         info: what the record says of them.
+        commits: role (`text`, or those of the task's data) -> commit of the hub's data set that was read.
         max_length: tokens kept of an input.
         is_text: whether it is a text.
     """
@@ -47,6 +49,7 @@ class HeldSet:
     task: Task
     examples: list[Example]
     info: SplitInfo
+    commits: dict[str, str]
     max_length: int
     is_text: bool
 
@@ -74,21 +77,23 @@ def _load(label: str, held: HeldSpec, retention: RetentionSpec, protocol: Protoc
     with loading("what is held"), _naming(label):
         if held.task is not None:
             own_protocol = Protocol(seeds=(0,), data_seed=protocol.data_seed, test_rows=retention.rows)
-            examples = trial_data.load(task, held.task, own_protocol).splits["test"]
+            data = trial_data.load(task, held.task, own_protocol)
+            examples, commits = data.splits["test"], data.info.commits
         else:
             assert held.text is not None
-            examples = _read_text(task, held.text, label, retention.rows, protocol.data_seed)
+            rows = read_rows(registry.sources(), held.text, "test", task.named_columns)
+            examples = _examples_of_text(task, rows, label, retention.rows, protocol.data_seed)
+            commits = {TEXT: rows.commit} if rows.commit else {}
         if len(examples) < FEWEST_ROWS:
             raise DataError(
                 "it has one row, of which no error can be told", hint=f"Hold something of {FEWEST_ROWS} rows or more."
             )
     info = trial_data.describe(task, examples)
-    return HeldSet(label, task, examples, info, max_length, is_text=held.task is None)
+    return HeldSet(label, task, examples, info, commits, max_length, is_text=held.task is None)
 
 
-def _read_text(task: Task, source: SourceSpec, label: str, limit: int, seed: int) -> list[Example]:
-    """Reads the rows of a text. Empty ones are left out: running text has blank lines."""
-    rows = read_rows(registry.sources(), source, "test", task.named_columns)
+def _examples_of_text(task: Task, rows: Rows, label: str, limit: int, seed: int) -> list[Example]:
+    """Returns the rows of a text as examples. Empty ones are left out: running text has blank lines."""
     columns = task.columns(rows)
     filled = [index for index, text in enumerate(rows.columns[columns["text"]]) if not is_missing(text)]
     rows = rows.only(filled) if 0 < len(filled) < len(rows) else rows
