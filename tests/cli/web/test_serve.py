@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -24,12 +25,12 @@ from browser_helpers import BROWSER, DRIVER, browse
 from page_helpers import LEVELS, hostile_store, page_store
 from record_helpers import make_record
 from script_helpers import CAN_RUN, call_each
-from series_helpers import write_series
+from series_helpers import set_series, write_series
 from tuneoff.checksums import sha256
 from tuneoff.cli.main import main
 from tuneoff.cli.web import app as web_app
 from tuneoff.cli.web.app import make_app
-from tuneoff.cli.web.studies import find_studies
+from tuneoff.cli.web.studies import find_series, find_studies
 from tuneoff.store import StudyStore
 
 TOKEN = "a-token"
@@ -174,6 +175,61 @@ def test_the_studies_of_a_series_are_shown_however_deep_it_lies(tmp_path: Path) 
     assert find_studies(tmp_path) == {}
     write_series(place, "data", {"study": {"train": "rows.csv"}})
     assert set(find_studies(tmp_path)) == {"projects/mine/series/members/study"}
+
+
+SETS = {"a": {"lora": 0.8, "full": 0.7}, "b": {"lora": 0.9, "full": 0.8}, "c": {"lora": 0.7, "full": 0.6}}
+
+
+@pytest.fixture(scope="module")
+def series_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("with_series")
+    set_series(root / "sets", SETS, seeds=1)
+    return root
+
+
+def test_a_series_is_shown_as_it_is_now_with_links_to_its_studies(series_root: Path) -> None:
+    before = {path: sha256(path) for path in series_root.rglob("*") if path.is_file()}
+    with serving(series_root) as server:
+        assert 'href="/series/sets"' in server.ask("/")[2]
+        status, headers, page = server.ask("/series/sets")
+        assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "A series over data sets, a, b and c." in page
+        assert page == server.ask("/series/sets")[2]
+        for name in SETS:
+            assert f'href="/report/sets/members/{name}"' in page
+            assert server.ask(f"/report/sets/members/{name}")[0] == 200
+        for path in ("/series/", "/series/sets/members/a", "/series/sets/../../secret", "/series/none"):
+            assert server.ask(path)[0] == 404
+    with serving(series_root / "sets") as server:
+        assert 'href="/series/."' in server.ask("/")[2]
+        # A browser asks for the first where a link says the second.
+        for path in ("/series/", "/series/."):
+            assert 'href="/report/members/a"' in server.ask(path)[2]
+    assert {path: sha256(path) for path in series_root.rglob("*") if path.is_file()} == before
+
+
+def test_a_series_without_a_result_or_with_a_damaged_file_is_named(tmp_path: Path) -> None:
+    write_series(tmp_path / "new", "model", {"minilm": {"source": "minilm"}}, name="not begun")
+    write_series(tmp_path / "broken", "data", {}).root.joinpath("series.json").write_text("{")
+    part = set_series(tmp_path / "part", SETS, seeds=1)
+    (part.member("c").root / "study.json").write_text("{")
+    with serving(tmp_path) as server:
+        page = server.ask("/")[2]
+        assert "not begun" in page
+        assert "series.json" in page
+        assert re.findall(r'href="(/series/[^"]*)"', page) == ["/series/part"], "of the others there is nothing to show"
+        status, _, shown = server.ask("/series/part")
+        assert (status, "A series over data sets, a and b." in shown) == (200, True)
+        status, _, text = server.ask("/series/new")
+        assert (status, "is completed yet" in text) == (409, True)
+        assert server.ask("/series/broken")[0] == 409
+
+
+def test_a_series_with_a_study_that_lies_elsewhere_is_not_shown(series_root: Path, tmp_path: Path) -> None:
+    store = write_series(tmp_path / "linked", "data", {"a": {"train": "a"}})
+    (store.root / "members").symlink_to(series_root / "sets" / "members")
+    assert find_series(tmp_path) == {}
+    assert set(find_series(series_root)) == {"sets"}
 
 
 def test_a_studys_own_folder_can_be_served(root: Path) -> None:

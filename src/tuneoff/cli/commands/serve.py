@@ -21,10 +21,10 @@ HOST = "127.0.0.1"
 )
 @_common.traceback_option
 def serve_command(folder: Path, port: int) -> None:
-    """Show the studies in DIR in a browser: what runs, reports, comparisons.
+    """Show the studies and series in DIR in a browser: what runs, reports, comparisons.
 
-    DIR is a folder with studies in it or below it (`runs` where not given), or a study. Only this machine can ask, only
-    with the token in the address that is printed, and nothing is changed. Ctrl-C ends it, and no run. Needs
+    DIR is a folder with studies in it or below it (`runs` where not given), a study, or a series. Only this machine can
+    ask, only with the token in the address that is printed, and nothing is changed. Ctrl-C ends it, and no run. Needs
     pip install 'tuneoff[serve]'.
 
     \b

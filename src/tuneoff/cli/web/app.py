@@ -21,7 +21,7 @@ from tuneoff.cli.live.folder_events import FolderEvents
 from tuneoff.cli.live.follow import FolderFollower
 from tuneoff.cli.web.access import Guard
 from tuneoff.cli.web.reports import Reports
-from tuneoff.cli.web.studies import find_studies, state_of
+from tuneoff.cli.web.studies import SeriesState, find_series, find_studies, series_state, state_of
 from tuneoff.encoding import json_text
 from tuneoff.errors import TuneoffError
 from tuneoff.report.page_data import as_text
@@ -38,7 +38,7 @@ def make_app(root: Path, token: str, port: int) -> ASGIApp:
     """Returns the application that serves the studies of a folder.
 
     Args:
-        root: the folder; studies in it and below it are shown, and nothing else.
+        root: the folder; studies and series in it and below it are shown, and nothing else.
         token: what a browser must know.
         port: the server's.
     """
@@ -50,6 +50,7 @@ def make_app(root: Path, token: str, port: int) -> ASGIApp:
         Route("/live/{path:path}", pages.live),
         Route("/events/{path:path}", pages.events),
         Route("/report/{path:path}", pages.report),
+        Route("/series/{path:path}", pages.series),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, TuneoffError: _explain})
     return Guard(app, token, port)
@@ -73,9 +74,13 @@ class Pages:
         self._reports = Reports()
 
     async def studies(self, request: Request) -> Response:
-        """Shows all studies."""
+        """Shows all studies and series."""
         states = await to_thread.run_sync(self._states)
-        return HTMLResponse(_page("studies.html.jinja", ("studies",), {}, root=str(self._root), states=states))
+        done = {state["path"] for state in states if state["done"] and not state["problem"]}
+        series = await to_thread.run_sync(self._series)
+        return HTMLResponse(
+            _page("studies.html.jinja", ("studies",), {}, root=str(self._root), states=states, series=series, done=done)
+        )
 
     async def states(self, request: Request) -> Response:
         """Tells where all studies stand, as data."""
@@ -99,6 +104,16 @@ class Pages:
         store = await self._store(request.path_params["path"])
         return HTMLResponse(await to_thread.run_sync(self._reports.page, [store]))
 
+    async def series(self, request: Request) -> Response:
+        """Shows the report of a series as it is now, with links to its studies' reports."""
+        path = request.path_params["path"] or "."
+        store = (await to_thread.run_sync(find_series, self._root)).get(path)
+        if store is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "There is no series of that name here.")
+        state = await to_thread.run_sync(series_state, path, store, self._root)
+        addresses = {name: f"/report/{quote(member)}" for name, member in state.members.items()}
+        return HTMLResponse(await to_thread.run_sync(self._reports.series_page, store, addresses))
+
     async def comparison(self, request: Request) -> Response:
         """Shows several studies side by side."""
         stores = [await self._store(path) for path in request.query_params.getlist("study")]
@@ -108,6 +123,9 @@ class Pages:
 
     def _states(self) -> list[dict[str, Any]]:
         return [asdict(state_of(path, store)) for path, store in find_studies(self._root).items()]
+
+    def _series(self) -> list[SeriesState]:
+        return [series_state(path, store, self._root) for path, store in find_series(self._root).items()]
 
     async def _store(self, path: str) -> StudyStore:
         """Returns a study by its path. It is looked up among those that were found, so no path leads elsewhere.

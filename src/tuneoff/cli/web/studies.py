@@ -1,12 +1,13 @@
-"""The studies of a folder, found anew at every look, because runs add some."""
+"""The studies and series of a folder, found anew at every look, because runs add some."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff.errors import StoreError
+from tuneoff.planning.series import PLACES
 from tuneoff.records.events import utc
 from tuneoff.store import SeriesStore, StudyStore
 
@@ -47,6 +48,51 @@ def find_studies(root: Path) -> dict[str, StudyStore]:
         if store.is_there and folder.resolve().is_relative_to(whole):
             found[folder.relative_to(root).as_posix()] = store
     return found
+
+
+@dataclass(frozen=True)
+class SeriesState:
+    """A series, and its studies among those that are served.
+
+    Attributes:
+        path: its folder below the one that is served; `.` for that itself.
+        name: of the whole; that of the folder where the series cannot be read, and `problem` says why.
+        place: key of a study file that holds the list.
+        members: name of a member -> the path of its study, of those that are there.
+    """
+
+    path: str
+    name: str
+    place: str
+    members: Mapping[str, str]
+    problem: str = ""
+
+
+def find_series(root: Path) -> dict[str, SeriesStore]:
+    """Returns every series in a folder or below it, by its path there. One of which a part lies elsewhere, and is
+    linked to, is not among them."""
+    whole = root.resolve()
+    found = {}
+    for store in map(SeriesStore, _folders(root, LEVELS)):
+        if store.is_there and all(path.resolve().is_relative_to(whole) for path in _parts(store)):
+            found[store.root.relative_to(root).as_posix()] = store
+    return found
+
+
+def _parts(store: SeriesStore) -> list[Path]:
+    try:
+        return [store.root, *(member.store.root for member in store.members)]
+    except StoreError:  # told by its state
+        return [store.root]
+
+
+def series_state(path: str, store: SeriesStore, root: Path) -> SeriesState:
+    """Looks what a series has."""
+    try:
+        members = {one.name: one.store.root.relative_to(root).as_posix() for one in store.members if one.store.is_there}
+        return SeriesState(path, store.name, PLACES[store.axis], members)
+    except StoreError as error:
+        return SeriesState(path, store.root.name, "", {}, error.message)
 
 
 def _folders(folder: Path, levels: int) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -32,13 +32,16 @@ _FIRST = (CURVES, RANKS, DIFFERENCES)
 """Charts that stand beside the answer."""
 
 
-def html_page(report: SeriesReport, drawings: Sequence[Drawing], folder: str = "") -> str:
+def html_page(
+    report: SeriesReport, drawings: Sequence[Drawing], folder: str = "", addresses: Mapping[str, str] | None = None
+) -> str:
     """Writes index.html, which needs no network.
 
     Args:
         report: what to show.
         drawings: its charts.
         folder: the series' own as seen from where it was run; empty where that is not known.
+        addresses: member -> the address of its own report; its file beside the series' where unset.
     """
     pictures, left_out = html.pictures_of(drawings)
     shown, bases = {picture.name for picture in pictures}, report.bases
@@ -65,7 +68,7 @@ def html_page(report: SeriesReport, drawings: Sequence[Drawing], folder: str = "
         marks=html.marks_of(bases) if bases is not None else [],
         tables=[html.Section(each.title, Markup(to_html(_table(each)))) for each in grids(report)],
         members_title=MEMBERS[report.axis],
-        addresses={member.name: quote(member.report) for member in report.members},
+        addresses=addresses or {member.name: quote(member.report) for member in report.members},
         sections=html.folded_sections(bases, *sections) if bases is not None else [],
     )
 
