@@ -16,6 +16,7 @@ from tuneoff.analysis.outcomes import MetricEstimate, Outcomes
 from tuneoff.analysis.predictions import TrialOutputs
 from tuneoff.analysis.results import Arm, Results
 from tuneoff.analysis.statistics import LEVEL, Pair
+from tuneoff.analysis.statistics.discordant import widen
 from tuneoff.analysis.statistics.pairs import bound, measure
 from tuneoff.config.base import Frozen
 from tuneoff.config.deployability import AS_TRAINED, FORMS, Form
@@ -38,7 +39,8 @@ class FormSummary(Frozen):
         description="of the metric to the model as trained, on the same seeds and examples; null for that itself"
     )
     difference_low: float | None = Field(
-        description="lower end of its 95 % interval; null where nothing tells its error, as where all seeds agree"
+        description="lower end of its 95 % interval, of right and wrong answers no narrower than the few that differ "
+        "allow; null where nothing tells its error, as where all seeds agree"
     )
     difference_high: float | None = Field(description="upper end")
     changed_answers: int | None = Field(
@@ -202,7 +204,7 @@ def _pair(
     if samples[0] is None or samples[1] is None:
         return None
     (pair,) = bound([measure(samples[0], samples[1], metric.direction)], LEVEL, fraction, [1 - LEVEL])
-    return pair
+    return widen(pair, samples[0], samples[1])
 
 
 def _reason(failed: Sequence[tuple[_Measured, FormResult]], tried: int) -> str:

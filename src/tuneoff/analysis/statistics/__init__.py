@@ -10,6 +10,7 @@
     joint.py      draws of all methods' true means together: how often each would be the best
     estimates.py  one method's mean and its interval
     pairs.py      two methods' difference: interval, test, seeds that would settle it
+    discordant.py two models that answer nearly alike: an interval by the answers that differ
     sequential.py p-values that hold over several looks, while seeds are added
     racing.py     which methods need more seeds, look by look
     power.py      the smallest difference that a study finds

@@ -113,7 +113,7 @@ def _wilson(parts: Components, units: int | None, level: float) -> tuple[float, 
     spread = mean * (1 - mean)
     if units is not None and (parts.constant or spread <= 0.0):
         # All seeds equal, or all examples right, or all wrong: no more is known than from the examples of one seed.
-        ratio = float(_normal(level)) ** 2 / units
+        ratio = normal_quantile(level) ** 2 / units
     else:
         # Quantile² over effective number of examples.
         ratio = parts.half_width(level) ** 2 / spread
@@ -123,7 +123,8 @@ def _wilson(parts: Components, units: int | None, level: float) -> tuple[float, 
     return max(min(middle - half_width, mean), 0.0), min(max(middle + half_width, mean), 1.0)
 
 
-def _normal(level: float) -> float:
+def normal_quantile(level: float) -> float:
+    """Returns the number of standard deviations that a normal variable keeps within with probability `level`."""
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + level / 2))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tuneoff.analysis.statistics.estimates import LEVEL, Interval
+from tuneoff.analysis.statistics.estimates import LEVEL, Interval, normal_quantile
 from tuneoff.analysis.statistics.multiple import shaffer, tie_groups
 from tuneoff.analysis.statistics.pairs import POWER, Direction
 
@@ -42,7 +42,7 @@ class ExampleTies:
 
 def wilson(share: float, examples: int, level: float = LEVEL) -> Interval:
     """Returns Wilson's interval of a share of examples (J Am Stat Assoc 22, 1927)."""
-    ratio = _quantile(level) ** 2 / examples
+    ratio = normal_quantile(level) ** 2 / examples
     middle = (share + ratio / 2) / (1 + ratio)
     half = math.sqrt(ratio * share * (1 - share) + ratio**2 / 4) / (1 + ratio)
     return Interval(max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0), "examples")
@@ -66,7 +66,7 @@ def example_ties(shares: Mapping[str, float], examples: int, direction: Directio
     corrected = shaffer([_p_value(shares[one], shares[other], examples) for one, other in pairs], len(ranked))
     different = [pair for pair, p in zip(pairs, corrected, strict=True) if p <= 1 - level]
     best = shares[ranked[0]]
-    smallest = (_quantile(level) + _quantile(2 * POWER - 1)) * math.sqrt(2 * best * (1 - best) / examples)
+    smallest = (normal_quantile(level) + normal_quantile(2 * POWER - 1)) * math.sqrt(2 * best * (1 - best) / examples)
     groups = tie_groups(ranked, different)
     behind = tuple(abs(best - shares[label]) for label in groups[0]) if groups else ()
     return ExampleTies(examples, len(pairs), groups, behind, smallest)
@@ -76,9 +76,3 @@ def _p_value(first: float, second: float, examples: int) -> float:
     common = (first + second) / 2
     variance = 2 * common * (1 - common) / examples
     return math.erfc(abs(first - second) / math.sqrt(2 * variance)) if variance else 1.0
-
-
-def _quantile(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(0.5 + level / 2))
