@@ -614,6 +614,26 @@ def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(
     assert {r.spec.label for r in Study.open(tmp_path / "short").records()} == {"lora", "full", "majority"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"search.stop": "quartile", "search.max_steps": 40},
+            r"40 steps, with no .*evaluations_per_epoch to 2 or more",
+        ),
+        ({"batch_size": {"search": [16, 641]}}, r"up to 641 is to be searched, .* 640 training rows"),
+    ],
+)
+def test_rows_too_few_for_a_validation_on_the_way_or_for_a_batch_are_refused_before_anything_is_written(
+    changes: dict[str, Any], said: str, make_study: MakeStudy, tmp_path: Path
+) -> None:
+    plain = make_study(methods={"lora": {}, "full": {}}, protocol={"search": 8}).model_dump(mode="json")
+    study = parse(override(plain, {f"protocol.{key}": value for key, value in changes.items()}))
+    with pytest.raises(StudyError, match=said):
+        run(study, tmp_path / "out")
+    assert not (tmp_path / "out" / "study.json").exists()
+
+
 # --- stopped by curves
 
 

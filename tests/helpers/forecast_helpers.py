@@ -37,11 +37,13 @@ class Forecasting:
         arms: label -> forecast, or the error that is raised; an arm that is not named gets `arm_forecast`.
         unprofiled: label -> the error that is raised where it is to be profiled.
         asked: (label, whether to profile, memory asked about), in order.
+        by_batch_size: whether an example of a batch takes 1 MiB, and training 640 s divided by the batch size.
     """
 
     arms: dict[str, ArmForecast | TuneoffError] = field(default_factory=dict)
     unprofiled: Mapping[str, BaseException] = field(default_factory=dict)
     asked: list[tuple[str, bool, int | None]] = field(default_factory=list)
+    by_batch_size: bool = False
 
     def make(self, trial: TrialSpec, search_trial: TrialSpec | None, profile: bool, limit: int | None) -> ArmForecast:
         """One forecast."""
@@ -54,6 +56,10 @@ class Forecasting:
         told: dict[str, Any] = {"how": "profile" if profile else "estimate"}
         if search_trial is not None and not made.search_seconds:
             told["search_seconds"] = {"load": 1.0, "train": 3.0}
+        if self.by_batch_size:
+            size = trial.protocol.batch_size
+            told |= {"peak_memory_bytes": size << 20, "train_seconds": 640 / size, "seconds": {"train": 640 / size}}
+            told["search_seconds"] = {"train": 640 / search_trial.protocol.batch_size} if search_trial else {}
         return made.model_copy(update=told)
 
 

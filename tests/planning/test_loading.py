@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -380,13 +381,92 @@ def test_a_search_that_cannot_be(study_path: Write, old: str, new: str, where: s
         ("search: {prune: halving}, train_rows: 999, batch_size: {search: [4, 8]}", "search.prune counts steps"),
         ("search: {per_seed: true}, train_rows: 999, batch_size: {search: [4, 8]}", "search.per_seed counts steps"),
         ("search: [1], weight_decay: {search: [0, 1]}", "protocol.weight_decay"),
-        ("search: 4, dropout: {search: [0, 0.1]}", "protocol.dropout"),
+        (
+            "search: 4, dropout: {search: [0, 0.1]}",
+            "protocol.dropout cannot be searched: weight_decay, clip_norm, batch_",
+        ),
+        ("search: 4, learning_rate: {search: [1e-4, 1e-3]}", "protocol.learning_rate is one rate for all"),
+        (
+            "search: 4, clip_norm: {search: [1, 1.0]}",
+            "protocol.clip_norm.search: a search needs two or more values, no",
+        ),
+        ("search: 4, clip_norm: {search: {low: 0.1, high: .inf}}", "clip_norm.search: the ends of a range are finite"),
+        ("search: {space: 3}", "protocol.search.space: input should be a mapping"),
+        ("search: true", "protocol.search: expected a number or a word, not true or false"),
+        ("search: many", "protocol.search: expected a number of trials, or a mapping of keys, not 'many'"),
+        ("search: {per_seed: -1}", "protocol.search.per_seed: expected true, false, or how many seeds share the steps"),
+        (
+            "search: {per_seed: 2.5}",
+            "protocol.search.per_seed: expected true, false, or how many seeds share the steps",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_searched_is_refused(study_path: Write, protocol: str, said: str) -> None:
     text = f"model: minilm\ntask: {{data: reuters-r8}}\nmethods: [lora, full]\nprotocol: {{{protocol}}}\n"
     found = problems(study_path(text))
     assert any(said in f"{where}: {message}" for where, (_, message) in found.items()), found
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (
+            "r: {search: {low: 4, high: 1e3}}",
+            "methods.lora.r.search: of what lies between its ends, input should be a val",
+        ),
+        ("r: {search: [4, 4.0]}", "methods.lora.r.search: a search needs two or more values, no two alike"),
+        (
+            "learning_rate: {search: [1e-4, .inf]}",
+            "methods.lora.learning_rate.search.1: a learning rate is a number above",
+        ),
+        (
+            "devices: {search: [1, 2]}",
+            "methods.lora: devices cannot be searched: learning_rate and the method's options",
+        ),
+        ("method: {search: [lora, full]}", "methods.lora: method cannot be searched"),
+        (
+            "weight_decay: {search: [0, 1]}",
+            "methods.lora.weight_decay: it is searched for all arms alike: write it as pro",
+        ),
+    ],
+)
+def test_what_cannot_be_searched_of_an_arm_is_told_once(study_path: Write, option: str, said: str) -> None:
+    text = "model: minilm\ntask: {data: reuters-r8}\nprotocol: {search: 4}\nmethods:\n"
+    ((where, (_, message)),) = problems(study_path(f"{text}  lora: {{{option}}}\n")).items()
+    assert f"{where}: {message}".startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("search", "arms", "said"),
+    [
+        ("trials: 4", "[lora]", "and the search has 4: set protocol.search.trials to 5 or more, or leave stop out"),
+        ("trials: 2, grow: true", "[lora]", "and the search has 3: set"),
+        ("trials: 3, grow: true", "[lora]", ""),
+        ("trials: 5", "[lora]", ""),
+        ("trials: 8, per_seed: true, max_steps: 400", "[lora]", "the search of a seed has 4: set .*trials to 30 or"),
+        ("trials: 30, per_seed: true", "[lora]", ""),
+        ("trials: 8", "{lora: {learning_rate: {search: [1e-4, 1e-3]}}}", "no arm has more than 2 configurations: give"),
+        ("trials: 8", "{lora: {learning_rate: {search: [1e-4, 1e-3]}}, full: {}}", ""),
+    ],
+)
+def test_a_rule_of_stopping_that_would_stop_nothing_is_refused(
+    study_path: Write, search: str, arms: str, said: str
+) -> None:
+    text = f"model: minilm\ntask: {{data: reuters-r8}}\nmethods: {arms}\n"
+    path = study_path(f"{text}protocol: {{search: {{{search}, stop: quartile}}}}\n")
+    if not said:
+        load(path)
+        return
+    found = problems(path)
+    assert list(found) == ["protocol.search.stop"]
+    assert re.search(said, found["protocol.search.stop"][1])
+
+
+def test_a_search_of_arms_that_do_not_train_is_refused(study_path: Write) -> None:
+    text = "model: minilm\ntask: {data: reuters-r8}\nmethods: [majority]\nprotocol: {search: 4}\n"
+    assert "no arm trains" in problems(study_path(text))["protocol.search"][1]
+    arms = text.replace("[majority]", "[majority, lora]")
+    assert load(study_path(arms), methods=["majority"]).protocol.search is not None, "a run of some arms alone"
 
 
 def test_a_wrong_range_of_a_setting_is_told_where_it_stands(study_path: Write) -> None:

@@ -127,6 +127,10 @@ def test_a_trial_that_did_not_complete_has_no_part_in_it(tmp_path: Path) -> None
     [
         ({"trial": "lora-s0-of-another-one"}, "the forecast was made of another configuration or of other data"),
         ({"device": "cuda:0"}, "the forecast was made for cuda:0, the trials ran on cpu"),
+        (
+            {"batch_sizes": (8, 64)},
+            "the forecast is of the most that memory and times could be: the search was still to choose batch sizes",
+        ),
     ],
 )
 def test_a_forecast_of_other_trials_is_not_held_against_these(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from tuneoff.config.protocol import Protocol
+from tuneoff.errors import StudyError
 from tuneoff.records.record import CurvePoint
 from tuneoff.search.space import Outcome, best
-from tuneoff.search.stopping import STARTUP, bounds, is_stopped
+from tuneoff.search.stopping import STARTUP, bounds, check_rows, is_stopped
 
 
 def curve(*scores: float) -> Sequence[CurvePoint]:
@@ -70,3 +71,23 @@ def test_a_rule_that_makes_no_sense_is_refused(search: dict[str, object], keys: 
     with pytest.raises(ValueError, match=said):
         Protocol.model_validate({"search": {"stop": "quartile", **search}, **keys})
     Protocol.model_validate({"search": {"stop": "quartile"}})
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows", "said"),
+    [
+        ({"max_steps": 10}, 160, "set protocol.evaluations_per_epoch to 2 or more"),
+        ({"epochs": 9}, 16, ""),
+        ({"max_steps": 1, "evaluations_per_epoch": 4}, 160, "takes 1 step, .* give it more steps"),
+        ({"max_steps": 10, "evaluations_per_epoch": 2}, 160, ""),
+        ({"max_steps": 2}, 1600, "evaluations_per_epoch to 100 or more"),
+        ({"max_steps": 2, "evaluations_per_epoch": 100}, 1600, ""),
+    ],
+)
+def test_trials_without_a_validation_on_the_way_are_refused(keys: dict[str, object], rows: int, said: str) -> None:
+    protocol = Protocol.model_validate(keys)
+    if not said:
+        check_rows(protocol, rows)
+        return
+    with pytest.raises(StudyError, match=said):
+        check_rows(protocol, rows)

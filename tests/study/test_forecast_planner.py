@@ -16,7 +16,7 @@ from tuneoff.config.spec import PricesSpec, StudySpec, TrialSpec
 from tuneoff.errors import DataError, ExecutorError, OutOfMemory, SourceUnreachable, TuneoffError
 from tuneoff.executors.base import Inspection
 from tuneoff.planning.plan import plan
-from tuneoff.records.forecast import ArmForecast, StudyForecast
+from tuneoff.records.forecast import ArmForecast, StudyForecast, with_times_of
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner
 from tuneoff.study.forecast_planner import (
@@ -93,6 +93,36 @@ def test_a_pruned_search_is_asked_for_by_its_longest_trial(make_study: MakeStudy
     whole = {label: arm_forecast(label, search_seconds={"train": 40.0}) for label in METHODS}
     searched = coming.total(whole).total_seconds
     assert searched == pytest.approx(6 * 15 + sum(t.protocol.max_steps or 0 for t in coming.search))
+
+
+@pytest.mark.parametrize("profile", [True, False])
+def test_an_arm_whose_batch_size_is_searched_has_the_memory_of_the_greatest_and_the_times_of_the_least(
+    make_study: MakeStudy, profile: bool
+) -> None:
+    protocol = {"seeds": 2, "search": 3, "batch_size": {"search": [32, 8, 64]}}
+    study = make_study(methods=METHODS, protocol=protocol)
+    assert study.protocol.search is not None
+    forecasting = Forecasting(by_batch_size=True)
+    coming = ToCome(plan(study), outline(study), batch_sizes=study.protocol.search.batch_sizes)
+    found = forecast_planner.forecast(ForecastExecutor(forecasting), coming, profile=profile)
+    lora = found.arms["lora"]
+    assert (lora.batch_sizes, lora.peak_memory_bytes) == ((8, 64), 64 << 20)
+    assert lora.train_seconds == lora.seconds["train"] == 640 / 8
+    assert lora.search_seconds == {"train": 640 / 8}
+    assert lora.trial == coming.final[1].id
+    assert found.arms["majority"].batch_sizes is None, "nothing of it is searched"
+    asked = [label for label, *_ in forecasting.asked]
+    assert asked == ["majority", "lora", "lora", "full", "full"]
+    chosen = replace(coming, search=())
+    assert forecast_planner.forecast(ForecastExecutor(forecasting), chosen).arms["lora"].batch_sizes is None
+
+
+def test_times_that_are_not_known_of_the_least_batch_size_are_not_taken_from_the_greatest() -> None:
+    greatest = arm_forecast("lora", missing={"profile": "a", "remedies": "b"})
+    least = arm_forecast("lora", seconds={}, train_seconds=None, missing={"train_seconds": "c", "fits": "d"})
+    joined = with_times_of(greatest, least)
+    assert (joined.seconds, joined.train_seconds) == ({}, None)
+    assert joined.missing == {"profile": "a", "remedies": "b", "train_seconds": "c"}
 
 
 def test_an_arm_that_cannot_be_profiled_is_estimated_and_says_why(to_come: ToCome) -> None:

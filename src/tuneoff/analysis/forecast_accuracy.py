@@ -127,6 +127,8 @@ def _mismatch(arm: Arm, forecast: ArmForecast | None, has_search: bool) -> str:
     if not has_search and forecast.trial not in {trial.id for trial in arm.trials}:
         # With a search the rate differs, which costs nothing, and so may what was searched besides; the page says so.
         return "the forecast was made of another configuration or of other data"
+    if forecast.batch_sizes is not None:
+        return "the forecast is of the most that memory and times could be: the search was still to choose batch sizes"
     devices = {record.environment.device.partition(":")[0] for record in arm.completed if record.environment}
     if devices and forecast.device != "auto" and devices != {forecast.device.partition(":")[0]}:
         return f"the forecast was made for {forecast.device}, the trials ran on {', '.join(sorted(devices))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -124,6 +125,22 @@ class Protocol(Frozen):
         """Returns the settings that a search may choose, with their values."""
         return {name: getattr(self, name) for name in get_args(SearchedSetting)}
 
+    def total_steps(self, rows: int) -> int:
+        """Counts the optimizer steps of a trial on so many training rows; the last batch of an epoch may be smaller."""
+        steps = self.epochs * math.ceil(rows / self.batch_size)
+        return min(steps, self.max_steps or steps)
+
+    def evaluation_steps(self, rows: int) -> set[int]:
+        """Returns the steps after which validation is scored: evenly within each epoch, and after the last."""
+        per_epoch, last = math.ceil(rows / self.batch_size), self.total_steps(rows)
+        parts = self.evaluations_per_epoch
+        points = {
+            epoch * per_epoch + max(1, round(part * per_epoch / parts))
+            for epoch in range(self.epochs)
+            for part in range(1, parts + 1)
+        }
+        return {step for step in points if step <= last} | {last}
+
     def shares(self, split: str) -> bool:
         """Returns whether all seeds have the same rows of a split, as they always have of test."""
         return self.splits == "fixed" or split == "test"
@@ -136,12 +153,19 @@ class Protocol(Frozen):
         if not isinstance(value, Mapping):
             return value
         candidates = {
-            key: value[key]["search"]
-            for key in get_args(SearchedSetting)
-            if isinstance(value.get(key), Mapping) and set(value[key]) == {"search"}
+            key: item["search"]
+            for key, item in value.items()
+            if key in cls.model_fields and isinstance(item, Mapping) and set(item) == {"search"}
         }
         if not candidates:
             return value
+        settings = get_args(SearchedSetting)
+        if fixed := [key for key in candidates if key not in settings]:
+            if fixed == ["learning_rate"]:
+                raise ValueError("protocol.learning_rate is one rate for all: each arm's own is searched without it")
+            raise ValueError(
+                f"protocol.{fixed[0]} cannot be searched: {', '.join(settings)} and options of methods can"
+            )
         search = value.get("search")
         if search is None:
             raise ValueError(
@@ -244,7 +268,8 @@ class Protocol(Frozen):
                 f"batch_size is to be searched, and {wrong[0]} counts steps: of another batch size they would be other "
                 "numbers of examples. Every batch size gets the same epochs; limit these, or train_rows, instead"
             )
-        least = min(value for value in search.space["batch_size"].ends().values())
+        assert search.batch_sizes is not None
+        least, _ = search.batch_sizes
         if self.gradient_accumulation_steps > least:
             raise ValueError(
                 f"gradient_accumulation_steps {self.gradient_accumulation_steps} is more than {least}, the least batch "

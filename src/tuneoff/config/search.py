@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneoff.config.base import Frozen, Seed
 
@@ -40,8 +41,11 @@ class Candidates(Frozen):
             return {"choices": value}
         if not isinstance(value, Mapping):
             raise ValueError("expected a list of values or a range with low and high")
-        if any(isinstance(value.get(end), bool) for end in ("low", "high")):
-            raise ValueError("the ends of a range are numbers, not true or false")
+        for end in (value.get("low"), value.get("high")):
+            if isinstance(end, bool):
+                raise ValueError("the ends of a range are numbers, not true or false")
+            if end is not None and not (isinstance(end, (int, float)) and math.isfinite(end)):
+                raise ValueError(f"the ends of a range are finite numbers, and {end!r} is none")
         return value
 
     @model_validator(mode="after")
@@ -49,7 +53,7 @@ class Candidates(Frozen):
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log:
                 raise ValueError("a list of values has no low, high or log")
-            if len({repr(choice) for choice in self.choices}) < max(2, len(self.choices)):
+            if len(set(map(_identity, self.choices))) < max(2, len(self.choices)):
                 raise ValueError("a search needs two or more values, no two alike")
         elif self.low is None or self.high is None:
             raise ValueError("a range needs low and high")
@@ -64,6 +68,12 @@ class Candidates(Frozen):
         if self.choices is not None:
             return {str(index): choice for index, choice in enumerate(self.choices)}
         return {"low": self.low, "high": self.high}
+
+
+def _identity(value: Any) -> tuple[bool, Any]:
+    """Returns what two values share that are one: 1 and 1.0 are, 1 and true are not."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number, value if is_number else repr(value)
 
 
 class SearchSpec(Frozen):
@@ -108,7 +118,18 @@ class SearchSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _from_number(cls, value: Any) -> Any:
-        return {"trials": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, (Mapping, SearchSpec)):
+            return value
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError("expected a number of trials, or a mapping of keys")
+        return {"trials": value}
+
+    @field_validator("per_seed", mode="before")
+    @classmethod
+    def _whether_or_how_many(cls, value: Any) -> Any:
+        if not isinstance(value, int) or (value < 1 and value is not False):
+            raise ValueError("expected true, false, or how many seeds share the steps of one search, 1 or more")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpec:
@@ -143,6 +164,12 @@ class SearchSpec(Frozen):
         """Counts the trials of one seed's search, where every one has its own: four, but no more than one search has;
         more where that many whole ones are its share."""
         return max(min(self.trials, SEED_TRIALS), self.trials // self.sharers)
+
+    @property
+    def batch_sizes(self) -> tuple[int, int] | None:
+        """Returns the least and the greatest batch size that the search may choose; None where it chooses none."""
+        candidates = self.space.get("batch_size")
+        return None if candidates is None else (min(candidates.ends().values()), max(candidates.ends().values()))
 
     def of_seed(self, seed: int, max_steps: int | None) -> SearchSpec:
         """Returns the search of one final seed, where every one has its own, under its own seed and with its share of

@@ -32,6 +32,8 @@ def _candidates_to_search(value: Any) -> Any:
     }
     if not candidates:
         return value
+    if fixed := [key for key in candidates if key in MethodSpec.model_fields and key != "learning_rate"]:
+        raise ValueError(f"{fixed[0]} cannot be searched: learning_rate and the method's options can")
     rest = {key: item for key, item in value.items() if key not in candidates}
     return {**rest, "search": {**dict(rest.get("search") or {}), **candidates}}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,13 +15,15 @@ from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
 from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
 from tuneoff.config.protocol import Protocol, RaceSpec
 from tuneoff.config.retention import HeldSpec, RetentionSpec
-from tuneoff.config.search import Candidates, SearchSpec
+from tuneoff.config.search import Candidates, SearchedSetting, SearchSpec
 from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec, TokenPrices
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.planning.plan import devices_of, search_studies
 from tuneoff.planning.yaml import Lines
 from tuneoff.search.halving import rungs
-from tuneoff.search.space import LEARNING_RATE, is_number
+from tuneoff.search.space import LEARNING_RATE, is_number, size, spaces
+from tuneoff.search.stopping import WHERE as STOP
+from tuneoff.search.stopping import idle_reason
 
 if TYPE_CHECKING:
     from tuneoff.interfaces import Task
@@ -247,7 +250,19 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
                 message = f"is searched for all arms as protocol.{name}; name one of the two alone"
             if message:
                 problems.append(_problem(f"methods.{label}.{name}", message, lines))
-    return problems
+    return [*problems, *_idle_search_problems(study, lines)]
+
+
+def _idle_search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
+    """Returns a problem for a search, or its rule of stopping, that would do nothing."""
+    search = study.protocol.search
+    if search is None or not all(arm.method in registry.methods() for arm in study.methods.values()):
+        return []
+    if not any(registry.methods()[arm.method].trains for arm in study.methods.values()):
+        message = "no arm trains, so nothing is searched: leave it out, or add an arm that trains"
+        return [_problem("protocol.search", message, lines)]
+    reason = idle_reason(search, [size(space) for space in spaces(study).values()])
+    return [_problem(STOP, reason, lines)] if reason else []
 
 
 def _start_problems(study: StudySpec, lines: Lines) -> list[Problem]:
@@ -295,7 +310,9 @@ def _candidate_problems(
         prefix = f"{where}.{name}"
         if name == LEARNING_RATE:
             positions = [
-                position for position, value in candidates.ends().items() if not is_number(value) or value <= 0
+                position
+                for position, value in candidates.ends().items()
+                if not is_number(value) or not 0 < value < math.inf
             ]
             problems += [
                 _problem(f"{prefix}.search.{position}", "a learning rate is a number above 0", lines)
@@ -304,14 +321,21 @@ def _candidate_problems(
             continue
         if name not in model.model_fields:
             keys = [*model.model_fields, *extra]
-            problems.append(
-                _problem(prefix, f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}", lines)
-            )
+            message = f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}"
+            if name in get_args(SearchedSetting):
+                message = f"it is searched for all arms alike: write it as protocol.{name}"
+            problems.append(_problem(prefix, message, lines))
             continue
-        for position, value in candidates.ends().items():
+        values = {f".{position}": value for position, value in candidates.ends().items()}
+        low, high = candidates.low, candidates.high
+        if low is not None and high is not None and not (isinstance(low, int) and isinstance(high, int)):
+            # Such a range holds fractions, also where its ends are none.
+            values[""] = low + (high - low) / math.pi
+        for position, value in values.items():
             for problem in _options_problems(model, {**_plain_options(arm, model), name: value}, where, {}):
                 if problem.where.startswith(prefix):
-                    problems.append(_problem(f"{prefix}.search.{position}", problem.message, lines))
+                    between = "" if position else "of what lies between its ends, "
+                    problems.append(_problem(f"{prefix}.search{position}", f"{between}{problem.message}", lines))
     return problems
 
 
@@ -355,13 +379,13 @@ def _problems(
         steps = tuple(str(step) for step in item["loc"])
         where = ".".join(part for part in (prefix, *steps) if part)
         message = str(item["msg"]).removeprefix("Value error, ")
-        message = re.sub(r"valid dictionary or instance of \w+", "mapping", message[:1].lower() + message[1:])
+        message = re.sub(r"valid dictionary( or instance of \w+)?", "mapping", message[:1].lower() + message[1:])
         if item["type"] == "extra_forbidden":
             keys = list(list_keys(steps[:-1]))
             message = f"unknown key {steps[-1]!r}{did_you_mean(steps[-1], keys)}; known: {', '.join(keys)}"
         elif item["type"] == "missing":
             message = "is required"
-        elif not isinstance(item["input"], (dict, list)):
+        elif not isinstance(item["input"], (dict, list)) and not message.endswith("not true or false"):
             message += f", not {item['input']!r}"
         problems.append(_problem(where, message, lines))
     return problems
@@ -374,7 +398,7 @@ def _problem(where: str, message: str, lines: Lines) -> Problem:
         # The candidates of an option stand below the option's name.
         steps = [*steps[:2], *steps[3:4], "search", *steps[4:]]
         where = ".".join(steps)
-    if steps[:3] == ["protocol", "search", "space"] and "protocol.search.space" not in lines:
+    if steps[:3] == ["protocol", "search", "space"] and steps[3:] and "protocol.search.space" not in lines:
         # So do those of a setting of the protocol.
         steps = ["protocol", *steps[3:4], "search", *steps[4:]]
         where = ".".join(steps)

@@ -140,6 +140,11 @@ class ArmForecast(Frozen):
     money: float | None = Field(None, description="price of one final trial; null without the study's `prices`")
     search_money: float | None = Field(None, description="price of the trials of its search that are to come")
     prediction_money: float | None = Field(None, description="price of 1,000 predictions in batches, as in its test")
+    batch_sizes: tuple[int, int] | None = Field(
+        None,
+        description="of an arm whose search is still to choose the batch size: the least, which all times are of, and "
+        "the greatest, which memory is of: the most that either may be; else null",
+    )
     largest: Shape | None = Field(None, description="the micro-batch that takes the most memory")
     estimated_steps: tuple[EstimatedStep, ...] = Field((), description="steps that were counted")
     profiled_steps: tuple[ProfiledStep, ...] = Field((), description="steps that were run; empty in an estimate")
@@ -218,6 +223,14 @@ class StudyForecast(Frozen):
     def unfit(self) -> list[ArmForecast]:
         """Returns the arms that do not fit into the available memory."""
         return [arm for arm in self.arms.values() if arm.fits is False]
+
+
+def with_times_of(arm: ArmForecast, slowest: ArmForecast) -> ArmForecast:
+    """Returns an arm's forecast with the times of another one, which is of the same arm with other batches."""
+    times = ("train_seconds", "train_parts", "seconds", "search_seconds", "kept_seconds")
+    missing = {key: reason for key, reason in arm.missing.items() if key not in times}
+    missing = {**{key: reason for key, reason in slowest.missing.items() if key in (*times, "profile")}, **missing}
+    return arm.model_copy(update={**{name: getattr(slowest, name) for name in times}, "missing": missing})
 
 
 def corrected(arm: ArmForecast, estimated: ArmForecast, profiled: ArmForecast) -> ArmForecast:

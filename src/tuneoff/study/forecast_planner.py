@@ -11,12 +11,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from tuneoff import registry
 from tuneoff.config.spec import PricesSpec, TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
-from tuneoff.records.forecast import ArmForecast, How, StudyForecast, corrected, recorded_seconds, study_forecast
+from tuneoff.records.forecast import (
+    ArmForecast,
+    How,
+    StudyForecast,
+    corrected,
+    recorded_seconds,
+    study_forecast,
+    with_times_of,
+)
 from tuneoff.search.racing import EXPECTED_SHARE
 from tuneoff.store import StudyStore
 from tuneoff.study.forecast_money import with_money
@@ -59,6 +68,7 @@ class ToCome:
         prices: of devices, as the study states them; None for none.
         due: in a race, the final ones that run whatever comes; None without one, where all do.
         planned: all final trials, done ones too: the forecast of an arm is of its first one.
+        batch_sizes: the least and the greatest that the search may choose; None where it chooses none.
     """
 
     final: Sequence[TrialSpec]
@@ -66,6 +76,7 @@ class ToCome:
     prices: PricesSpec | None = None
     due: Sequence[TrialSpec] | None = None
     planned: Sequence[TrialSpec] = ()
+    batch_sizes: tuple[int, int] | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -74,12 +85,11 @@ class ToCome:
 
     def only(self, labels: Sequence[str]) -> ToCome:
         """Returns the trials to come of some arms."""
-        return ToCome(
-            [trial for trial in self.final if trial.label in labels],
-            [trial for trial in self.search if trial.label in labels],
-            self.prices,
-            self.due and [trial for trial in self.due if trial.label in labels],
-            self.planned,
+        return replace(
+            self,
+            final=[trial for trial in self.final if trial.label in labels],
+            search=[trial for trial in self.search if trial.label in labels],
+            due=self.due and [trial for trial in self.due if trial.label in labels],
         )
 
     def longest(self, label: str) -> TrialSpec | None:
@@ -141,6 +151,10 @@ ForecastListener = Callable[[ForecastProgress], None]
 RunForecastListener = Callable[[ForecastProgress | StudyForecast], None]
 
 
+Pair: TypeAlias = tuple[TrialSpec, TrialSpec | None]
+"""A final trial, and one of the search where there is one."""
+
+
 class ForecastPlanner:
     """Forecasts the arms of some trials. One that cannot be profiled is estimated; `missing` says why.
 
@@ -181,8 +195,14 @@ class ForecastPlanner:
         assert progress.label is not None
         self.listener(progress)
         start_time = time.monotonic()
-        trial, search_trial = self._pair(progress.label)
-        modes: tuple[How, ...] = ("profile", "estimate") if progress.how == "profile" else ("estimate",)
+        found = [self._ask_in_turn(pair, progress.how) for pair in self._pairs(progress.label)]
+        update = {"forecast_seconds": time.monotonic() - start_time}
+        return self._joined(progress.label, found).model_copy(update=update)
+
+    def _ask_in_turn(self, pair: Pair, how: How) -> ArmForecast:
+        """Profiles a pair of trials, or only estimates it; where the first fails, the second."""
+        modes: tuple[How, ...] = ("profile", "estimate") if how == "profile" else ("estimate",)
+        trial, search_trial = pair
         arm_forecast = self._unknown(trial)
         missing: dict[str, str] = {}
         for mode in modes:
@@ -192,8 +212,7 @@ class ForecastPlanner:
                 break
             except TuneoffError as error:
                 missing |= _missing_figures(error, search_trial) if mode == "estimate" else {"profile": _reason(error)}
-        update = {"trial": trial.id, "missing": missing, "forecast_seconds": time.monotonic() - start_time}
-        return arm_forecast.model_copy(update=update)
+        return arm_forecast.model_copy(update={"missing": missing})
 
     def _estimate(self, labels: Sequence[str]) -> dict[str, ArmForecast]:
         """Estimates many arms in one process.
@@ -202,19 +221,40 @@ class ForecastPlanner:
             TuneoffError: if it failed.
         """
         self.listener(ForecastProgress(None, 1, len(labels), "estimate"))
-        pairs = [self._pair(label) for label in labels]
+        pairs = [pair for label in labels for pair in self._pairs(label)]
         answers = self.executor.estimate(pairs, memory_limit_bytes=self.memory_limit_bytes)
-        arms = {}
-        for label, (trial, search_trial), answer in zip(labels, pairs, answers, strict=True):
+        found: dict[str, list[ArmForecast]] = {label: [] for label in labels}
+        for (trial, search_trial), answer in zip(pairs, answers, strict=True):
             if isinstance(answer, TuneoffError):
                 answer = self._unknown(trial).model_copy(update={"missing": _missing_figures(answer, search_trial)})
-            arms[label] = answer.model_copy(update={"trial": trial.id})
-        return arms
+            found[trial.label].append(answer)
+        return {label: self._joined(label, forecasts) for label, forecasts in found.items()}
 
-    def _pair(self, label: str) -> tuple[TrialSpec, TrialSpec | None]:
-        """Returns the trials that represent an arm: its first final trial, and the longest of its search."""
+    def _pairs(self, label: str) -> list[Pair]:
+        """Returns the trials that represent an arm: its first final trial, and the longest of its search.
+
+        Where its search is still to choose the batch size, these with the greatest, which takes the most memory, and
+        these with the least, which takes the most steps.
+        """
         finals = (*self.to_come.final, *self.to_come.planned)
-        return next(trial for trial in finals if trial.label == label), self.to_come.longest(label)
+        final = next(trial for trial in finals if trial.label == label)
+        search_trial = self.to_come.longest(label)
+        sizes = self.to_come.batch_sizes
+        if search_trial is None or sizes is None:
+            return [(final, search_trial)]
+        return [(_with_batches(final, size), _with_batches(search_trial, size)) for size in reversed(sizes)]
+
+    def _joined(self, label: str, found: Sequence[ArmForecast]) -> ArmForecast:
+        """Returns an arm's forecast, given those of its `_pairs`."""
+        largest, *smallest = found
+        joined = largest.model_copy(update={"trial": self._pairs(label)[0][0].id})
+        if not smallest:
+            return joined
+        update = {
+            "batch_sizes": self.to_come.batch_sizes,
+            "forecast_seconds": sum(each.forecast_seconds for each in found),
+        }
+        return with_times_of(joined, smallest[0]).model_copy(update=update)
 
     def _unknown(self, trial: TrialSpec) -> ArmForecast:
         return ArmForecast(label=trial.label, trial=trial.id, how="estimate", device=self.executor.device)
@@ -239,6 +279,11 @@ class ForecastPlanner:
         except (SourceError, DataError) as error:
             self._out_of_reach[mode] = error.message
             raise
+
+
+def _with_batches(trial: TrialSpec, size: int) -> TrialSpec:
+    protocol = trial.protocol.model_copy(update={"batch_size": size})
+    return trial.model_copy(update={"protocol": protocol})
 
 
 def _reason(error: TuneoffError) -> str:

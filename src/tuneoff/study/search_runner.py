@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tuneoff.analysis.search_rounds import Search, search_data
+from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import StudySpec, TrialSpec
-from tuneoff.errors import StudyError
+from tuneoff.errors import Problem, StudyError
 from tuneoff.executors.base import Executor, Inspection, Listener
-from tuneoff.search.halving import check_rows
+from tuneoff.search import halving, stopping
 from tuneoff.search.sampling import rules
 from tuneoff.search.space import spaces
 from tuneoff.store import StudyStore
@@ -33,11 +34,16 @@ class SearchRunner(Search):
         """Checks that the data is enough for the search; `inspection` is of `study_of_trials`.
 
         Raises:
-            StudyError: if there are fewer steps than its rungs count on.
+            StudyError: if there are fewer steps than its rungs count on, no validation on the way to stop at, or fewer
+                rows than its greatest batch size.
         """
         self.contents = dict(inspection.contents)
         if inspection.data is not None:
-            check_rows(self._whole.protocol, inspection.data["splits"]["train"]["rows"])
+            rows = inspection.data["splits"]["train"]["rows"]
+            halving.check_rows(self._whole.protocol, rows)
+            if self.spec.stop != "none":
+                stopping.check_rows(self.study_of_trials().protocol, rows)
+            _check_batch_sizes(self.spec, rows)
 
     def run(self, executor: Executor, listener: Listener, relatives: Sequence[StudyStore] = ()) -> None:
         """Runs what is missing of the search; writes the search of all arms of the folder, also where it is
@@ -90,3 +96,13 @@ class SearchRunner(Search):
                 "`tuneoff report` reads what is there.",
             )
         return missing
+
+
+def _check_batch_sizes(search: SearchSpec, rows: int) -> None:
+    """Checks that a search trial has as many training rows as the greatest batch size that it may try."""
+    if search.batch_sizes is not None and (greatest := search.batch_sizes[1]) > rows:
+        message = (
+            f"up to {greatest:,} is to be searched, and a search trial has {rows:,} training rows: greater sizes are "
+            f"all alike. Search up to {rows} at most"
+        )
+        raise StudyError([Problem("protocol.batch_size", message)])

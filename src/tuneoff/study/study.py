@@ -182,7 +182,7 @@ class Study:
     def _all_to_come(self) -> ToCome:
         trials = self.plan()
         due = self.first_round(trials) if self.spec.protocol.race is not None else None
-        return ToCome(trials, self.plan_search(), self.spec.prices, due)
+        return ToCome(trials, self.plan_search(), self.spec.prices, due, batch_sizes=_batch_sizes(self.spec))
 
     def preview(
         self,
@@ -274,7 +274,8 @@ class Study:
         searching = search.missing()
         trials = plan(spec, fingerprints, search.chosen)
         final = race_runner.outstanding(spec, store, trials)[1]
-        return ToCome(final, _search_to_come(spec, search) if searching else [], spec.prices, planned=trials)
+        search_to_come = _search_to_come(spec, search) if searching else []
+        return ToCome(final, search_to_come, spec.prices, planned=trials, batch_sizes=_batch_sizes(spec))
 
     def run(
         self,
@@ -377,7 +378,7 @@ class Study:
             outlets.open(folder_store)
             search_to_come = _search_to_come(self.spec, search) if search_trials else []
             due_first = due if self.spec.protocol.race is not None else None
-            to_come = ToCome(missing, search_to_come, self.spec.prices, due_first, trials)
+            to_come = ToCome(missing, search_to_come, self.spec.prices, due_first, trials, _batch_sizes(self.spec))
             if clock is not None:
                 forecast_planner.keep(folder_store, to_come, clock.allotment.arms)
             forecast_planner.forecast_before_run(
@@ -740,6 +741,11 @@ class Study:
         executor = executor or self.spec.executor
         with registry.executors()[executor.name].create(self.device, executor.options) as own:
             yield own
+
+
+def _batch_sizes(spec: StudySpec) -> tuple[int, int] | None:
+    """Returns the least and the greatest batch size that a study's search may choose; None where it chooses none."""
+    return spec.protocol.search.batch_sizes if spec.protocol.search is not None else None
 
 
 def _search_to_come(spec: StudySpec, search: SearchRunners) -> list[TrialSpec]:

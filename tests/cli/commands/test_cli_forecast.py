@@ -111,6 +111,16 @@ def test_plan_asks_about_a_named_gpu(small_study: Path, fake_executor: FakeExecu
     assert "there are 8.0 GiB. It would" in out
 
 
+def test_plan_says_of_which_batch_sizes_memory_and_times_are(
+    small_study: Path, fake_executor: FakeExecutor, said: Said
+) -> None:
+    searched = ("--set", "protocol.search=3", "--set", "protocol.batch_size={search: [8, 64]}")
+    out, _ = said("plan", str(small_study), *searched)
+    assert "a searched number of examples per step" in out
+    assert ", with batches of 8, the least that may be chosen; on disk" in out
+    assert "times are those of 8 examples a step, memory is that of 64, the most that either may be." in out
+
+
 @pytest.mark.parametrize(("size", "hint"), [("8", "has no unit"), ("8gb", "did you mean 'GB'"), ("big", "not a size")])
 def test_a_wrong_size_is_refused_before_anything_is_looked_at(
     size: str, hint: str, small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]

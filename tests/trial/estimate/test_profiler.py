@@ -38,7 +38,6 @@ from tuneoff.trial.estimate.time_model import Curve, Speed, TimeModel
 from tuneoff.trial.estimate.topology import Topology
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.training.trainer import total_steps
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,7 +83,7 @@ def test_the_batch_schedule_is_that_of_the_loop(batches: Batching, parts: int) -
     protocol = Protocol(batch_size=8, batching=batches, epochs=2, gradient_accumulation_steps=parts, max_steps=7)
     lengths = Lengths(rows_of(*range(1, 38)), apart=False)
     steps = batch_schedule(lengths, protocol, 3)
-    assert len(steps) == total_steps(37, protocol) == 7
+    assert len(steps) == protocol.total_steps(37) == 7
     seen = [row for step in steps[:5] for micro in step for row in micro.rows]
     assert sorted(seen) == list(range(37))
     for micro in steps[0]:

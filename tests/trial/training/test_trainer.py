@@ -18,7 +18,7 @@ from tuneoff.trial.estimate.schedule import Lengths, batch_schedule
 from tuneoff.trial.phases import Phases
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.progress import Trained
-from tuneoff.trial.training.trainer import evaluation_steps, total_steps, train
+from tuneoff.trial.training.trainer import train
 
 pytest_plugins = ("trial_fixtures",)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -86,14 +86,14 @@ def effective_batches(**options: Any) -> list[list[int]]:
 )
 def test_steps_and_evaluations(options: dict[str, Any], steps: int, points: set[int]) -> None:
     chosen = protocol(**options)
-    assert total_steps(10, chosen) == steps
-    assert evaluation_steps(10, chosen) == points
+    assert chosen.total_steps(10) == steps
+    assert chosen.evaluation_steps(10) == points
 
 
 def test_the_loop_does_what_was_announced() -> None:
     done = run(epochs=3, max_steps=8, evaluations_per_epoch=2)
     assert done.training.steps == 8
-    assert done.validated == sorted(evaluation_steps(10, protocol(epochs=3, max_steps=8, evaluations_per_epoch=2)))
+    assert done.validated == sorted(protocol(epochs=3, max_steps=8, evaluations_per_epoch=2).evaluation_steps(10))
     assert [point.step for point in done.training.curve] == done.validated
     assert done.training.curve[-1].validation == {"accuracy": 8.0}
     # Two whole epochs of ten rows and two batches of four.

@@ -89,10 +89,17 @@ def _about(forecast: StudyForecast) -> str:
     profiled_arm = next((arm.corrected_by for arm in forecast.arms.values() if arm.corrected_by), None)
     if profiled_arm is not None:
         caveat = f" (an estimate, corrected by real steps of {profiled_arm})"
+    if (sizes := _batch_sizes(forecast)) is not None:
+        caveat += f", with batches of {sizes[0]}, the least that may be chosen"
     if forecast.expected_seconds is not None:
         expected, most = (units.seconds(value) for value in (forecast.expected_seconds, forecast.total_seconds))
         return f"about {expected}, by racing, and {most} if no arm leaves the race{caveat}"
     return f"about {units.seconds(forecast.total_seconds)}{caveat}"
+
+
+def _batch_sizes(forecast: StudyForecast) -> tuple[int, int] | None:
+    """Returns the batch sizes that a search is still to choose from; None where it chooses none."""
+    return next((arm.batch_sizes for arm in forecast.arms.values() if arm.batch_sizes is not None), None)
 
 
 def _money(forecast: StudyForecast, before: str) -> str:
@@ -150,6 +157,11 @@ def lines(forecast: StudyForecast, checkpoint_minutes: float | None = None) -> l
         checkpoint_minutes: its `execution.checkpoint_minutes`.
     """
     first_lines = [_sums(forecast), *_checkpoints(forecast, checkpoint_minutes), _how(forecast)]
+    if (sizes := _batch_sizes(forecast)) is not None:
+        first_lines.append(
+            f"The batch size is searched: times are those of {sizes[0]} examples a step, memory is that of {sizes[1]}, "
+            "the most that either may be."
+        )
     return [*first_lines, *_prices(forecast), *fit_lines(forecast), *_missing(forecast)]
 
 

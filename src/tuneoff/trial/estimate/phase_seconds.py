@@ -11,7 +11,6 @@ from tuneoff.trial.estimate.evaluations import Evaluations
 from tuneoff.trial.estimate.schedule import MicroBatch
 from tuneoff.trial.estimate.time_model import Curve
 from tuneoff.trial.estimate.topology import Topology
-from tuneoff.trial.training.trainer import evaluation_steps
 
 KEPT_SHAPES = 3
 """Shapes whose kernels a trial keeps at a time, about: it keeps 32, and a step in bf16 needs some nine of its shape."""
@@ -105,7 +104,7 @@ def phase_seconds(
     spec, material = counts.request.spec, counts.material
     seconds, parts, validations = dict(startup), dict[str, float](), 1
     if training is not None:
-        validations = len(evaluation_steps(len(material.features["train"]), spec.protocol))
+        validations = len(spec.protocol.evaluation_steps(len(material.features["train"])))
         parts = training.parts(counts.steps)
         seconds |= {"train": sum(parts.values()), "checkpoint": validations * checkpoint}
     seconds |= {"validation": evaluations.validation(validations), "test": evaluations.test()}
@@ -131,7 +130,7 @@ def phase_seconds(
     evaluation_rows = sum(len(material.features[split]) for split in ("validation", "test"))
     # The rows that a trial of the search tokenizes.
     share = (len(features) + evaluation_rows) / (len(material.features["train"]) + evaluation_rows)
-    validations = len(evaluation_steps(len(features), protocol))
+    validations = len(protocol.evaluation_steps(len(features)))
     search_seconds = {
         **startup,
         "tokenize": share * startup["tokenize"],

@@ -11,7 +11,6 @@ from tuneoff.config.protocol import Protocol
 from tuneoff.interfaces import Features
 from tuneoff.trial.data import batching
 from tuneoff.trial.data.batching import EVALUATION_TOKENS, micro_batches, training_batches
-from tuneoff.trial.training.trainer import total_steps
 
 REPRESENTATIVES = 4
 """Number of micro-batches that represent all, at even quantiles of their size."""
@@ -65,7 +64,7 @@ class Lengths:
 def batch_schedule(lengths: Lengths, protocol: Protocol, seed: int) -> list[list[MicroBatch]]:
     """Returns the micro-batches of every optimizer step."""
     steps: list[list[MicroBatch]] = []
-    step_count = total_steps(len(lengths), protocol)
+    step_count = protocol.total_steps(len(lengths))
     for batch_rows in training_batches(lengths.rows, protocol, seed):
         if len(steps) == step_count:
             break

@@ -16,7 +16,6 @@ from itertools import islice
 import torch
 from torch import nn
 
-from tuneoff.config.protocol import Protocol
 from tuneoff.errors import Cancelled, Diverged
 from tuneoff.interfaces import Batch, Features, Method, MethodOptions, attention_masks, computed_tokens
 from tuneoff.search.stopping import is_stopped
@@ -28,24 +27,6 @@ from tuneoff.trial.distributed.gradient_sync import GradientSync
 from tuneoff.trial.training.evaluate import ModelRunner
 from tuneoff.trial.training.optim import adamw, rate_factor
 from tuneoff.trial.training.progress import OptimizerStep, ProgressState, Tokens, Trained, TrainingProgress
-
-
-def total_steps(size: int, protocol: Protocol) -> int:
-    """Counts the optimizer steps of a trial; the last batch of an epoch may be smaller."""
-    steps = protocol.epochs * math.ceil(size / protocol.batch_size)
-    return min(steps, protocol.max_steps or steps)
-
-
-def evaluation_steps(size: int, protocol: Protocol) -> set[int]:
-    """Returns the steps after which validation is scored: evenly within each epoch, and after the last."""
-    per_epoch, last = math.ceil(size / protocol.batch_size), total_steps(size, protocol)
-    parts = protocol.evaluations_per_epoch
-    points = {
-        epoch * per_epoch + max(1, round(part * per_epoch / parts))
-        for epoch in range(protocol.epochs)
-        for part in range(1, parts + 1)
-    }
-    return {step for step in points if step <= last} | {last}
 
 
 def train(
@@ -143,8 +124,8 @@ class Trainer:
         self.runner, self.method, self.features = runner, method, features
         self.protocol, self.phases, self.ranks = protocol, context.phases, runner.ranks
         self.learning_rate, self.stopping = rate, context.spec.stopping
-        self.steps = total_steps(len(features), protocol)
-        self.validation_steps = evaluation_steps(len(features), protocol)
+        self.steps = protocol.total_steps(len(features))
+        self.validation_steps = protocol.evaluation_steps(len(features))
         groups = method.parameter_groups(runner.attached, protocol.weight_decay)
         self.trained = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = adamw(groups, protocol, rate)
