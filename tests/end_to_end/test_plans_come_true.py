@@ -20,7 +20,7 @@ from tuneoff.cli.main import main
 from tuneoff.records.forecast import StudyForecast
 from tuneoff.records.record import TrialRecord
 from tuneoff.store import StudyStore
-from tuneoff.study import forecast_planner
+from tuneoff.study import forecast_worth
 from tuneoff.study.study import Study
 
 pytest_plugins = ("running_fixtures",)
@@ -34,8 +34,8 @@ def ran(tiny: Tiny, executor: SharedExecutor, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("forecast") / "study"
     with OneExecutor(executor).registered(), pytest.MonkeyPatch.context() as patch:
         # So small a study is left alone else.
-        patch.setattr(forecast_planner, "SHORT_OPERATIONS", 0.0)
-        patch.setattr(forecast_planner, "PAYS", 0.0)
+        patch.setattr(forecast_worth, "SHORT_OPERATIONS", 0.0)
+        patch.setattr(forecast_worth, "PAYS", 0.0)
         Study(tiny.study(ROWS)).run(folder)
     return folder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from record_helpers import build_store, small_study
 from tuneoff.executors.base import Inspection, Progress
-from tuneoff.study.study import _repeat_changed
+from tuneoff.study.study_runner import repeat_changed
 
 SEEN = {"train": "train-print", "validation": "validation-print", "test": "test-print", "model": "commit"}
 
@@ -22,7 +22,7 @@ def test_finished_trials_of_other_contents_are_set_aside_with_their_weights(tmp_
     def repeated(contents: dict[str, str]) -> list[str]:
         told.clear()
         return [
-            trial.id for trial in _repeat_changed(store, trials, Inspection({}, (), None, (), contents), told.append)
+            trial.id for trial in repeat_changed(store, trials, Inspection({}, (), None, (), contents), told.append)
         ]
 
     assert repeated({}) == repeated(SEEN) == []

@@ -23,6 +23,7 @@ from tuneoff.records.record import CurvePoint, Timing
 from tuneoff.report import build
 from tuneoff.store import StudyStore
 from tuneoff.study import budget
+from tuneoff.study import clock as clocks
 from tuneoff.study.budget import Allotment
 from tuneoff.study.study import Study
 
@@ -48,7 +49,7 @@ class Time:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr(budget, "now", time.now)
+    monkeypatch.setattr(clocks, "now", time.now)
     return time
 
 
@@ -205,11 +206,11 @@ def test_a_run_whose_last_trial_ends_after_its_budget_is_whole(tmp_path: Path, c
     assert limited.unfinished() == []
 
 
-def clock_of(tmp_path: Path, seconds: float, search: Any = None) -> budget.Clock:
+def clock_of(tmp_path: Path, seconds: float, search: Any = None) -> clocks.Clock:
     limited = study(search)
     limited.limit("1h")
     allotment = replace(limited.allot(profile=False), seconds=seconds)
-    return budget.Clock(allotment, StudyStore(tmp_path / "s"), budget.now())
+    return clocks.Clock(allotment, StudyStore(tmp_path / "s"), clocks.now())
 
 
 @pytest.mark.usefixtures("clock")

@@ -18,17 +18,17 @@ from tuneoff.executors.base import Inspection
 from tuneoff.planning.plan import plan
 from tuneoff.records.forecast import ArmForecast, StudyForecast, with_times_of
 from tuneoff.store import StudyStore
-from tuneoff.study import forecast_planner
-from tuneoff.study.forecast_planner import (
+from tuneoff.study import forecast_planner, forecast_worth, kept_forecast
+from tuneoff.study.forecast_planner import ForecastProgress
+from tuneoff.study.forecast_worth import (
     ESTIMATE_SECONDS,
     PAYS,
     PROFILE_ESTIMATES,
     PROFILE_SECONDS,
     SHORT_OPERATIONS,
     TOO_HIGH,
-    ForecastProgress,
-    ToCome,
 )
+from tuneoff.study.to_come import ToCome
 
 pytest_plugins = ("study_fixtures",)
 
@@ -200,7 +200,7 @@ class Half(Forecasting):
 def test_a_middling_run_is_estimated_and_corrected_by_one_arm(
     make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
+    monkeypatch.setattr(forecast_worth, "TOO_HIGH", 0.1)
     methods: dict[str, Any] = {"majority": {}, "lora": {}, "full": {}, "head": {}}
     counts = {
         "majority": BASELINE,
@@ -235,7 +235,7 @@ def test_a_middling_run_is_estimated_and_corrected_by_one_arm(
 def test_arms_on_several_devices_are_never_profiled_nor_corrected(
     methods: dict[str, Any], profiled: list[str], make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast_planner, "TOO_HIGH", 0.1)
+    monkeypatch.setattr(forecast_worth, "TOO_HIGH", 0.1)
     methods = methods or {"lora": {"devices": 2}, "full": {"devices": 2}}
     told = run_forecast(ToCome(plan(make_study(methods=methods))), tmp_path, Half())
     assert [label for label, how in heard(told) if how == "profile"] == profiled
@@ -345,11 +345,13 @@ def test_tokens_to_write_count_in_what_a_trial_computes() -> None:
     (trial,) = plan(writing_study("lora", seeds=1))
     arms = {"train": 100, "validation": 10, "test": 20}
     room = 128
-    assert forecast_planner._written(trial, arms) == 20 * room, "validation is chosen by its loss, which needs no text"
+    assert forecast_worth.written_tokens(trial, arms) == 20 * room, (
+        "validation is chosen by its loss, which needs no text"
+    )
     chosen = trial.protocol.model_copy(update={"select_metric": "rouge_l", "epochs": 3})
-    assert forecast_planner._written(trial.model_copy(update={"protocol": chosen}), arms) == (20 + 3 * 10) * room
+    assert forecast_worth.written_tokens(trial.model_copy(update={"protocol": chosen}), arms) == (20 + 3 * 10) * room
     (classes,) = plan(small_study("lora", seeds=1))
-    assert forecast_planner._written(classes, arms) == 0
+    assert forecast_worth.written_tokens(classes, arms) == 0
 
 
 def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_path: Path) -> None:
@@ -403,10 +405,10 @@ def test_no_failure_stops_the_run(to_come: ToCome, tmp_path: Path) -> None:
 def test_sums_of_two_runs_are_unknown_where_one_is(to_come: ToCome) -> None:
     known = to_come.only(["lora"]).total({"lora": arm_forecast("lora")})
     unknown = to_come.only(["full"]).total({"full": arm_forecast("full", seconds={}, predictions_bytes=None)})
-    both = forecast_planner.merge_forecasts(known, unknown)
+    both = kept_forecast.merge_forecasts(known, unknown)
     assert (both.total_seconds, both.disk_bytes) == (None, None)
     assert both.missing == unknown.missing
-    assert forecast_planner.merge_forecasts(known, known).total_seconds == 2 * (known.total_seconds or 0)
+    assert kept_forecast.merge_forecasts(known, known).total_seconds == 2 * (known.total_seconds or 0)
 
 
 def test_only_keeps_the_order_and_leaves_other_rows_out(make_study: MakeStudy) -> None:

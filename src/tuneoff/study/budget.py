@@ -1,4 +1,4 @@
-"""A study within a budget of time: what of it fits, and the clock that ends its run.
+"""A study within a budget of time: what of it fits. `clock` ends its run.
 
 The rule: every arm, the equal search first, then seeds by racing. Where the search that was asked for and the first
 look of the race do not fit together, every arm gets fewer search trials, and `LEAST_SEARCH` at least. What is left goes
@@ -9,28 +9,21 @@ A budget never changes what the race counts as significant: a race that ran out 
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tuneoff import registry
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
-from tuneoff.executors.base import Listener, Progress
 from tuneoff.interfaces.task import Task
 from tuneoff.planning.loading import race_seeds
-from tuneoff.planning.plan import search_protocol
 from tuneoff.records.forecast import ArmForecast
-from tuneoff.records.record import TrialRecord
-from tuneoff.search.halving import rungs
 from tuneoff.search.racing import looks
-from tuneoff.search.stopping import is_stopped
 from tuneoff.store import StudyStore
-from tuneoff.study.forecast_planner import ToCome
+from tuneoff.study import inputs
+from tuneoff.study.searches import SearchRunners
+from tuneoff.study.to_come import ToCome, trials_to_come
 
 if TYPE_CHECKING:
     from tuneoff.analysis.statistics.crossed import Components
@@ -39,18 +32,8 @@ KEPT = 0.1
 """Share of a budget that is not planned: for what forecasts miss, and for the report."""
 LEAST_SEARCH = 4
 """Fewest search trials of an arm that a budget may leave, where more were asked for."""
-PACES = (1 / 3, 3.0)
-"""Within which measured times correct the forecast."""
-
-
-now = time.monotonic
-
 
 PER_SEED_HINT = "Set protocol.search.per_seed=false, or run the study without --budget."
-
-
-class BudgetSpent(KeyboardInterrupt):
-    """The budget of time is spent; trials that ran are recorded as cancelled and continue with a larger one."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +77,33 @@ def raced(study: StudySpec) -> StudySpec:
     return study.model_copy(update={"protocol": race_seeds(study.protocol, "--budget")})
 
 
+def as_begun(study: StudySpec, store: StudyStore) -> StudySpec:
+    """Returns a study whose search is no longer than that which its folder has run or begun: a longer one would choose
+    anew."""
+    search = study.protocol.search
+    before = store.study().protocol.search if store.is_there else None
+    return with_trials(study, min(search.trials, before.trials)) if search is not None and before is not None else study
+
+
+def allot_in_folder(study: StudySpec, seconds: float, store: StudyStore, arms: Mapping[str, ArmForecast]) -> Allotment:
+    """Finds what of a study fits into a budget, beside what its folder has; takes and raises what `allot` does."""
+    spent = store.spent_seconds() if store.is_there else 0.0
+    return allot(study, seconds, spent, arms, lambda spec: trials_to_come(spec, store), _begun(study, store))
+
+
+def _begun(study: StudySpec, store: StudyStore) -> int:
+    """Returns how many search trials of an arm must stay, because the folder's search has begun with them.
+
+    All where it is pruned: those that there are would belong to no rung of a shorter one.
+    """
+    if study.protocol.search is None:
+        return 0
+    search = SearchRunners(study, inputs.fingerprints(study), store)
+    search.missing()
+    tried = max(search.tried.values(), default=0)
+    return study.protocol.search.trials if tried and study.protocol.search.prune != "none" else tried
+
+
 def allot(
     study: StudySpec,
     seconds: float,
@@ -125,7 +135,7 @@ def allot(
         if not coming.labels:
             return Allotment(candidate, seconds, spent, arms, asked, trials, 0.0, counts[-1])
         until_look = [_until(coming, study, count) for count in counts]
-        looked = [_seconds(each, arms) for each in until_look]
+        looked = [forecast_seconds(each, arms) for each in until_look]
         # Of a study that goes on, looks that it has had take nothing more.
         lacking = (needed for each, needed in zip(until_look, looked, strict=True) if each.final)
         first = next(lacking, looked[-1])
@@ -201,7 +211,7 @@ def _until(coming: ToCome, study: StudySpec, count: int) -> ToCome:
     return ToCome([trial for trial in coming.final if trial.seed in seeds], coming.search)
 
 
-def _seconds(coming: ToCome, arms: Mapping[str, ArmForecast]) -> float:
+def forecast_seconds(coming: ToCome, arms: Mapping[str, ArmForecast]) -> float:
     """Sums the forecast over trials.
 
     Raises:
@@ -247,99 +257,3 @@ def _text(seconds: float) -> str:
     whole = round(seconds)
     parts = {"h": whole // 3600, "m": whole % 3600 // 60, "s": whole % 60}
     return "".join(f"{number}{unit}" for unit, number in parts.items() if number) or "0s"
-
-
-class Clock:
-    """Keeps the time of a run that has a budget, and what all runs of the study have taken.
-
-    Args:
-        allotment: what fits.
-        store: the study's folder.
-        begun: when the run began, by `now`.
-    """
-
-    def __init__(self, allotment: Allotment, store: StudyStore, begun: float) -> None:
-        self.allotment, self.store, self.begun = allotment, store, begun
-        self.spent = False
-        self._measured = self._expected = 0.0
-
-    @property
-    def left(self) -> float:
-        """Returns the seconds that are left."""
-        return self.allotment.seconds - self.allotment.spent - (now() - self.begun)
-
-    def follow(self, listener: Listener) -> Listener:
-        """Returns a listener that ends the run when the budget is spent.
-
-        Raises (the listener):
-            BudgetSpent: then.
-        """
-
-        def hear(progress: Progress) -> None:
-            listener(progress)
-            if progress.kind == "ended" and progress.record is not None:
-                self._note(progress.record)
-                self.keep()
-            if self.left <= 0:
-                raise BudgetSpent
-
-        return hear
-
-    @contextmanager
-    def ending(self) -> Iterator[None]:
-        """Ends what is done within when the budget is spent, also while no trial tells anything: a timer interrupts it
-        then, as a person would. Without a timer (on Windows, or outside the main thread) the listener alone ends it."""
-
-        def end(*_: object) -> None:
-            raise BudgetSpent
-
-        is_timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGALRM, end) if is_timed else None
-        try:
-            if is_timed:
-                signal.setitimer(signal.ITIMER_REAL, max(self.left, 0.001))
-            yield
-        except KeyboardInterrupt:
-            if self.left > 0:
-                raise
-            self.spent = True
-        finally:
-            if is_timed:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-
-    def fits(self, trials: Sequence[TrialSpec]) -> bool:
-        """Returns whether trials fit into what is left, by the forecast and by how it held so far."""
-        low, high = PACES
-        pace = min(max(self._measured / self._expected, low), high) if self._expected else 1.0
-        known = [trial for trial in trials if trial.label in self.allotment.arms]
-        fits = pace * _seconds(ToCome(known), self.allotment.arms) <= self.left
-        self.spent = self.spent or not fits
-        return fits
-
-    def keep(self) -> None:
-        """Writes down what the study has taken."""
-        if self.store.is_there:
-            self.store.write_spent(self.allotment.spent + now() - self.begun)
-
-    def _note(self, record: TrialRecord) -> None:
-        arm = self.allotment.arms.get(record.spec.label)
-        measured = record.timing.total_seconds
-        if arm is None or measured is None or not record.status.finished:
-            return
-        if is_stopped(record.spec.stopping, record.curve):
-            return  # No forecast is of a trial that its curve has stopped.
-        if record.spec.purpose == "final":
-            expected = arm.trial_seconds
-        else:
-            steps, most_steps = record.spec.protocol.max_steps, self._search_steps
-            expected = arm.search_trial_seconds(steps / most_steps if steps and most_steps else 1.0)
-        if expected:
-            self._measured += measured
-            self._expected += expected
-
-    @property
-    def _search_steps(self) -> int | None:
-        """Returns the steps of the search trials that a forecast is of: those of the last rung, where it is pruned."""
-        protocol = self.allotment.study.protocol
-        return rungs(protocol)[-1].steps or search_protocol(self.allotment.study).max_steps

@@ -6,15 +6,13 @@ where there is no forecast.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from tuneoff import registry
-from tuneoff.config.spec import PricesSpec, TrialSpec
+from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
 from tuneoff.records.forecast import (
@@ -22,28 +20,12 @@ from tuneoff.records.forecast import (
     How,
     StudyForecast,
     corrected,
-    recorded_seconds,
-    study_forecast,
     with_times_of,
 )
-from tuneoff.search.racing import EXPECTED_SHARE
 from tuneoff.store import StudyStore
-from tuneoff.study.forecast_money import with_money
+from tuneoff.study import forecast_worth, kept_forecast
+from tuneoff.study.to_come import ToCome
 
-PAYS = 10.0
-"""A run makes a forecast where all trials to come take at least this many times as long as the forecast."""
-TOO_HIGH = 2.0
-"""Factor by which times that are only estimated were too long in measurements."""
-ESTIMATE_SECONDS = 3.0
-"""Seconds that estimating takes besides those for each arm: loading libraries and data."""
-PROFILE_SECONDS = 8.0
-"""Most seconds that profiling an arm takes: loading, a few seconds of steps, an evaluation batch; and its estimates."""
-PROFILE_ESTIMATES = 5
-"""Time of the estimates in a profile, in units of the time of estimating an arm alone."""
-WRITING = 8
-"""Time of a generated token in units of one that is read: the weights are loaded from memory for few tokens."""
-SHORT_OPERATIONS = 2e13
-"""Trials of no more operations end in about twenty seconds on two cores: a forecast is not worth its time."""
 FIGURES = ("peak_memory_bytes", "train_seconds", "seconds", "search_seconds", "stored_bytes", "predictions_bytes")
 """The figures that an arm without a forecast lacks."""
 
@@ -56,95 +38,6 @@ class ForecastProgress:
     number: int
     arms: int
     how: How
-
-
-@dataclass(frozen=True)
-class ToCome:
-    """Trials that are to be run.
-
-    Attributes:
-        final: the final ones.
-        search: those of the search. What they try depends on outcomes, so all have what their arm tries first.
-        prices: of devices, as the study states them; None for none.
-        due: in a race, the final ones that run whatever comes; None without one, where all do.
-        planned: all final trials, done ones too: the forecast of an arm is of its first one.
-        batch_sizes: the least and the greatest that the search may choose; None where it chooses none.
-    """
-
-    final: Sequence[TrialSpec]
-    search: Sequence[TrialSpec] = ()
-    prices: PricesSpec | None = None
-    due: Sequence[TrialSpec] | None = None
-    planned: Sequence[TrialSpec] = ()
-    batch_sizes: tuple[int, int] | None = None
-
-    @property
-    def labels(self) -> list[str]:
-        """Returns the arms that have trials to come, in order."""
-        return list(dict.fromkeys(trial.label for trial in (*self.final, *self.search)))
-
-    def only(self, labels: Sequence[str]) -> ToCome:
-        """Returns the trials to come of some arms."""
-        return replace(
-            self,
-            final=[trial for trial in self.final if trial.label in labels],
-            search=[trial for trial in self.search if trial.label in labels],
-            due=self.due and [trial for trial in self.due if trial.label in labels],
-        )
-
-    def longest(self, label: str) -> TrialSpec | None:
-        """Returns the trial of an arm's search that has the most steps; None where the arm has none."""
-        tries = [trial for trial in self.search if trial.label == label]
-        return max(tries, key=lambda trial: trial.protocol.max_steps or math.inf, default=None)
-
-    @property
-    def search_shares(self) -> list[float]:
-        """Returns for every trial of the search its share of the steps of the arm's longest trial: with pruning some
-        have fewer."""
-        longest = {label: self.longest(label) for label in {trial.label for trial in self.search}}
-        max_steps = {label: trial.protocol.max_steps for label, trial in longest.items() if trial is not None}
-        pairs = [(trial.protocol.max_steps, max_steps[trial.label]) for trial in self.search]
-        return [steps / longest_steps if steps and longest_steps else 1.0 for steps, longest_steps in pairs]
-
-    def total(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
-        """Sums the forecasts over these trials, in money too; `arms` has a forecast of each arm, and perhaps of
-        others."""
-        if self.due is not None:
-            most, least = (
-                replace(self, final=final, due=None).total(arms, memory_limit_bytes) for final in (self.final, self.due)
-            )
-            if most.total_seconds is None or least.total_seconds is None:
-                return most
-            expected = least.total_seconds + EXPECTED_SHARE * (most.total_seconds - least.total_seconds)
-            return most.model_copy(update={"expected_seconds": expected})
-        search_seconds = dict.fromkeys(arms, 0.0)
-        for trial, share in zip(self.search, self.search_shares, strict=True):
-            if trial.label in arms:
-                search_seconds[trial.label] += arms[trial.label].search_trial_seconds(share)
-        return with_money(
-            self.times(arms, memory_limit_bytes),
-            self.prices,
-            {trial.label: trial.devices for trial in (*self.final, *self.search)},
-            search_seconds,
-            {label: self.only([label])._recorded_seconds(arms[label]) for label in self.labels},
-        )
-
-    def _recorded_seconds(self, arm: ArmForecast) -> float | None:
-        """Returns the seconds that the records of these trials, all of one arm, will tell."""
-        timed = sum(trial.times_inference for trial in self.final)
-        return recorded_seconds(arm, timed, len(self.final) - timed, self.search_shares)
-
-    def times(self, arms: Mapping[str, ArmForecast], memory_limit_bytes: int | None = None) -> StudyForecast:
-        """Sums the forecasts over all these trials, also in a race, without money."""
-        return study_forecast(
-            {label: arms[label] for label in self.labels},
-            [trial.label for trial in self.final],
-            [trial.label for trial in self.search],
-            search_shares=self.search_shares,
-            untimed=[trial.label for trial in self.final if not trial.times_inference],
-            keep_weights=any(trial.execution.keep_weights for trial in self.final),
-            memory_limit_bytes=memory_limit_bytes,
-        )
 
 
 ForecastListener = Callable[[ForecastProgress], None]
@@ -329,8 +222,8 @@ def forecast_before_run(
     """Makes the forecast of a run, keeps it in the study's folder and tells the listener what the trials to come will
     take.
 
-    It must cost little beside the run: see `PAYS` and `SHORT_OPERATIONS`. An arm that has a forecast from an earlier
-    run keeps it. No failure of a forecast fails the run.
+    It must cost little beside the run: see `forecast_worth`. An arm that has a forecast from an earlier run keeps it.
+    No failure of a forecast fails the run.
 
     Args:
         executor, to_come: see `ForecastPlanner`.
@@ -343,9 +236,9 @@ def forecast_before_run(
         KeyboardInterrupt: after the process at work was ended.
     """
     listener = listener or (lambda _: None)
-    arms = _kept_arms(store)
+    arms = kept_forecast.arms(store)
     new_labels = [label for label in to_come.labels if label not in arms]
-    if new_labels and not (seen is not None and _is_short(to_come, seen)):
+    if new_labels and not (seen is not None and forecast_worth.is_short(to_come, seen)):
         added = to_come.only(new_labels)
         new_arms = _arms_of_a_run(
             ForecastPlanner(executor, added, listener=listener), new_labels, _heaviest(added, seen), profile
@@ -353,7 +246,7 @@ def forecast_before_run(
         if new_arms:
             arms |= new_arms
             with suppress(StoreError):  # a full disk: the run will say so itself
-                keep(store, to_come, arms)
+                kept_forecast.keep(store, to_come, arms)
     if to_come.labels and arms.keys() >= set(to_come.labels):
         listener(to_come.total(arms))
 
@@ -368,7 +261,7 @@ def forecast_arms(
 ) -> dict[str, ArmForecast]:
     """Forecasts every arm with trials to come, however little they take; an arm that has a forecast from an earlier run
     keeps it. One arm is profiled, and the others are corrected by it."""
-    arms = _kept_arms(store)
+    arms = kept_forecast.arms(store)
     new_labels = [label for label in to_come.labels if label not in arms]
     if new_labels:
         added = to_come.only(new_labels)
@@ -377,83 +270,6 @@ def forecast_arms(
         new_arms = _arms_of_a_run(planner, new_labels, heaviest, profile, always=True)
         arms |= new_arms or planner.arms(new_labels, profile=False)
     return arms
-
-
-def kept(store: StudyStore) -> StudyForecast | None:
-    """Reads the forecast in a study's folder; None where there is none that can be read."""
-    try:
-        return store.forecast()
-    except StoreError:
-        return None
-
-
-def _kept_arms(store: StudyStore) -> dict[str, ArmForecast]:
-    earlier = kept(store)
-    return dict(earlier.arms) if earlier is not None else {}
-
-
-def keep(store: StudyStore, to_come: ToCome, arms: Mapping[str, ArmForecast]) -> None:
-    """Keeps forecasts of arms with trials to come in a study's folder, beside those that it has of other arms."""
-    earlier = kept(store)
-    new_labels = [label for label in to_come.labels if earlier is None or label not in earlier.arms]
-    if new_labels:
-        added = to_come.only(new_labels).total(arms)
-        store.write_forecast(added if earlier is None else merge_forecasts(earlier, added))
-
-
-def merge_forecasts(before: StudyForecast, added: StudyForecast) -> StudyForecast:
-    """Merges an earlier forecast with one of other arms."""
-    missing = {**added.missing, **before.missing}
-    total = (before.total_seconds or 0.0) + (added.total_seconds or 0.0)
-    disk = (before.disk_bytes or 0) + (added.disk_bytes or 0)
-    known = [each.money for each in (before, added) if each.money is not None]
-    return StudyForecast(
-        arms={**before.arms, **added.arms},
-        total_seconds=None if "total_seconds" in missing else total,
-        disk_bytes=None if "disk_bytes" in missing else disk,
-        currency=added.currency,
-        money=sum(known) if len(known) == 2 and before.currency == added.currency else None,
-        missing=missing,
-    )
-
-
-def _is_short(to_come: ToCome, inspection: Inspection) -> bool:
-    """Returns whether trials compute so little that they are over before a forecast is.
-
-    It goes by the numbers of parameters and rows and the most tokens.
-    """
-    if inspection.data is None:
-        return False
-    rows = {split: summary["rows"] for split, summary in inspection.data["splits"].items()}
-    weights = {
-        trial.label: sum(inspection.trials[trial.id]["total_parameters"].values())
-        for trial in to_come.final
-        if inspection.trials.get(trial.id)
-    }
-    total = 0.0
-    for trial in (*to_come.final, *to_come.search):
-        protocol = trial.protocol
-        trained_rows = protocol.epochs * min(rows["train"], protocol.train_rows or rows["train"])
-        trained_rows = (
-            min(trained_rows, protocol.max_steps * protocol.batch_size) if protocol.max_steps else trained_rows
-        )
-        read_rows = protocol.epochs * protocol.evaluations_per_epoch * rows.get("validation", 0) + rows.get("test", 0)
-        # Two operations for a weight and a token forward, twice that backward.
-        tokens = protocol.max_length * (3 * trained_rows + read_rows) + WRITING * _written(trial, rows)
-        total += 2 * weights.get(trial.label, 0) * tokens
-    return total < SHORT_OPERATIONS
-
-
-def _written(trial: TrialSpec, rows: Mapping[str, int]) -> int:
-    """Computes the most tokens that a trial generates."""
-    task = registry.create_task(trial.task)
-    if task.produces != "text" or task.target_room is None:
-        return 0
-    protocol = trial.protocol
-    selects = task.metric(task.selects(protocol.select_metric)).written
-    validations = protocol.epochs * protocol.evaluations_per_epoch if selects else 0
-    tests = 1 if trial.purpose == "final" else 0
-    return task.target_room * (tests * rows.get("test", 0) + validations * rows.get("validation", 0))
 
 
 def _heaviest(to_come: ToCome, inspection: Inspection | None) -> str | None:
@@ -492,7 +308,7 @@ def _arms_of_a_run(
         return {}
     to_come = planner.to_come
     arms = planner.arms([first], profile=False)
-    if not always and not _pays(to_come, arms[first], len(labels), profile):
+    if not always and not forecast_worth.pays(to_come, arms[first], len(labels), profile):
         return {}
     if rest := [label for label in labels if label != first]:
         arms |= planner.arms(rest, profile=False)
@@ -515,23 +331,9 @@ def _arms_of_a_run(
     arms |= {label: corrected(arms[label], median, profiled) for label in rest}
     arms[median.label] = profiled
     seconds = to_come.times(arms).total_seconds
-    if seconds is None or seconds >= PAYS * max(PROFILE_SECONDS, profiled.forecast_seconds) * len(rest):
+    if forecast_worth.pays_to_profile(seconds, profiled, len(rest)):
         arms |= planner.arms(rest, profile=True)
     return arms
-
-
-def _pays(to_come: ToCome, first: ArmForecast, arm_count: int, profile: bool) -> bool:
-    """Returns whether forecasting so many arms takes little time compared to running them, if all are like one that was
-    estimated."""
-    if first.trial_seconds is None or first.fits is False:
-        return True
-    trials = sum(trial.learning_rate is not None for trial in to_come.final)
-    expected = first.trial_seconds * trials + sum(map(first.search_trial_seconds, to_come.search_shares))
-    per_arm = max(0.0, first.forecast_seconds - ESTIMATE_SECONDS)
-    cost = 2 * ESTIMATE_SECONDS + per_arm * arm_count
-    if profile:
-        cost += PROFILE_SECONDS + PROFILE_ESTIMATES * per_arm
-    return expected / TOO_HIGH >= PAYS * cost
 
 
 def _train_seconds(arm: ArmForecast) -> float:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.executors.base import Executor, Inspection, Listener
 from tuneoff.planning.plan import Searched, search_studies
@@ -20,6 +21,7 @@ class SearchRunners:
     """Runs what is missing of a study's searches, one after the other; takes what `Search` takes."""
 
     def __init__(self, study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> None:
+        self._study = study
         self._runners = {
             seed: SearchRunner(each, fingerprints, store, None if seed is None else study)
             for seed, each in search_studies(study).items()
@@ -32,6 +34,18 @@ class SearchRunners:
             StudyError: see `SearchRunner.missing`.
         """
         return [trial for runner in self._runners.values() for trial in runner.missing()]
+
+    def to_come(self) -> list[TrialSpec]:
+        """Plans a trial for each that searches which lack some have still to run, as far as can be told; see
+        `Study.plan_search`. Ask `missing` first: it reads the outcomes."""
+        done = self.tried
+        remaining = []
+        for trial in outline(self._study):
+            if done[trial.label, trial.seed] > 0:
+                done[trial.label, trial.seed] -= 1
+            else:
+                remaining.append(trial)
+        return remaining
 
     def study_of_trials(self) -> StudySpec:
         """Returns the study with the share of data and steps that its searches give to each trial."""

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuneoff import registry
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import Problem, StudyError, TuneoffError
@@ -22,6 +21,7 @@ from tuneoff.planning.plan import question, selection
 from tuneoff.planning.series import PLACES, Axis, SeriesSpec
 from tuneoff.store import SeriesStore, StudyStore
 from tuneoff.study import forecast_planner
+from tuneoff.study.executor_choice import ExecutorChoice
 from tuneoff.study.study import Study
 from tuneoff.trial import early
 
@@ -60,8 +60,8 @@ class Series:
         device: str = "auto",
         executor: str | Executor | None = None,
     ) -> None:
-        name = executor if isinstance(executor, str) else None
-        self._own_executor = executor if isinstance(executor, Executor) else None
+        self._executors = ExecutorChoice(executor)
+        name = self._executors.name
         changes: dict[str, Any] = {"methods": methods, "seeds": seeds, "random_weights": random_weights}
         if isinstance(series, SeriesSpec) and name is not None:
             series = series.study
@@ -191,10 +191,8 @@ class Series:
         """Yields one executor that all members use until the block ends, so that they share the machine and what stays
         loaded."""
         with ExitStack() as stack:
-            executor = self._own_executor
-            if executor is None:
-                spec = next(iter(self.spec.members.values())).executor
-                executor = stack.enter_context(registry.executors()[spec.name].create(self.device, spec.options))
+            spec = next(iter(self.spec.members.values())).executor
+            executor = stack.enter_context(self._executors.open(spec, self.device))
             for study in self.members.values():
                 stack.enter_context(study.using(executor))
             yield executor

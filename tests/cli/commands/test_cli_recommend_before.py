@@ -18,7 +18,7 @@ from tuneoff.records.forecast import ArmForecast, study_forecast
 from tuneoff.report import prior as words
 from tuneoff.report.recommendation_schema import SCHEMA_VERSION_BEFORE
 from tuneoff.store import StudyStore
-from tuneoff.study import forecast_planner
+from tuneoff.study import forecast_worth
 from tuneoff.study.study import Study
 
 FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
@@ -30,8 +30,8 @@ pytest_plugins = ("cli_fixtures",)
 @pytest.fixture(autouse=True)
 def _costs(fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     """`full` is dear, `lora` is not, and both are worth a forecast."""
-    monkeypatch.setattr(forecast_planner, "SHORT_OPERATIONS", 0.0)
-    monkeypatch.setattr(forecast_planner, "PAYS", 0.0)
+    monkeypatch.setattr(forecast_worth, "SHORT_OPERATIONS", 0.0)
+    monkeypatch.setattr(forecast_worth, "PAYS", 0.0)
     fake_executor.forecasting.arms = {
         "full": arm_forecast("full", train_seconds=30.0, peak_memory_bytes=900 << 20, stored_bytes=90 << 20),
         "lora": arm_forecast("lora", train_seconds=20.0),

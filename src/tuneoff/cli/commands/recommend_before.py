@@ -202,7 +202,7 @@ def _open(reference: Path, options: _common.StudyOptions) -> Study:
 def _forecast(study: Study, profile: bool) -> StudyForecast:
     """Returns the forecast in the study's folder if it has every arm, else makes a new one."""
     from tuneoff.store import StudyStore
-    from tuneoff.study.forecast_planner import kept
+    from tuneoff.study.kept_forecast import kept
 
     saved = kept(StudyStore(study.folder)) if study.folder is not None else None
     if saved is not None and study.spec.methods.keys() <= saved.arms.keys():

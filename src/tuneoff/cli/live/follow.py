@@ -20,7 +20,7 @@ from tuneoff.records.events import utc
 from tuneoff.records.forecast import StudyForecast
 from tuneoff.records.record import Status
 from tuneoff.store import KeptCheckpoints, StudyStore, TrialStore
-from tuneoff.study import forecast_planner
+from tuneoff.study import kept_forecast
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class FolderFollower:
             lost=self._lose([*searched, *final]) if since is None else [],
             missing=len(statuses) - len(end_statuses),
             failed=sum(not status.finished for status in end_statuses),
-            forecast=forecast_planner.kept(self.store),
+            forecast=kept_forecast.kept(self.store),
             checkpoints=self._checkpoints([*searched, *final]) if self.checkpoints else {},
         )
 
