@@ -18,9 +18,9 @@ import pytest
 from click.testing import CliRunner
 
 from tuneoff import __main__ as entry
-from tuneoff.cli import _common
 from tuneoff.cli import main as main_module
-from tuneoff.cli._common import EXIT_CODES
+from tuneoff.cli import printing
+from tuneoff.cli.exit_codes import EXIT_CODES
 from tuneoff.cli.main import COMMANDS, cli, main
 from tuneoff.errors import StudyError
 from tuneoff.study.study import Study
@@ -318,5 +318,5 @@ def test_the_streams_are_given_back() -> None:
 
 def test_commands_print_through_what_makes_text_visible() -> None:
     other = re.compile(r"click\.s?echo\(|\bConsole\(|(?<![\w.])print\((?!json\.dumps)")
-    for path in Path(_common.__file__).parent.glob("*.py"):
-        assert path.name == "_common.py" or not other.search(path.read_text(encoding="utf-8")), path.name
+    for path in Path(printing.__file__).parent.rglob("*.py"):
+        assert path.name == "printing.py" or not other.search(path.read_text(encoding="utf-8")), path.name

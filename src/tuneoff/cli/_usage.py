@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneoff.cli._common import StudyOptions
+from tuneoff.cli.study_arguments import StudyOptions
 from tuneoff.errors import nearest
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import click
 
 from tuneoff import __version__
-from tuneoff.cli._common import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State, echo
 from tuneoff.cli._output import OutputFailed, OutputGone, guarded_streams
 from tuneoff.cli._signals import like_an_interrupt
+from tuneoff.cli.exit_codes import EXIT_CODES, INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli.printing import echo
 from tuneoff.encoding import visible
 from tuneoff.errors import StudyError, TuneoffError, did_you_mean, shortened, without_passwords
 

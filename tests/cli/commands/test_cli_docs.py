@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.commands import docs
+from tuneoff.cli.exit_codes import EXIT_CODES
 from tuneoff.cli.main import COMMANDS
 
 DOCS = Path(__file__).parents[3] / "docs"

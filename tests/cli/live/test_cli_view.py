@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from forecast_helpers import arm_forecast
-from tuneoff.cli._common import seconds
 from tuneoff.cli.live import view
 from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress, outcome
+from tuneoff.cli.wording import seconds
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Progress
 from tuneoff.records.forecast import study_forecast

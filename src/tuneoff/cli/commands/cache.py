@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing, wording
 from tuneoff.errors import StoreError, StudyError, did_you_mean
 
 OWN, CHECKPOINTS, RUNS = "tuneoff", "checkpoints", "runs"
@@ -52,8 +52,8 @@ class Cache:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--clear", is_flag=True, help="Delete what is shown; without a NAME tuneoff's own cache alone.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@_common.json_option("Print what there is, or what was deleted, as JSON.")
-@_common.traceback_option
+@common_options.json_option("Print what there is, or what was deleted, as JSON.")
+@common_options.traceback_option
 def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> None:
     """Show what was fetched and lies on this machine, and clear it.
 
@@ -86,11 +86,11 @@ def cache_command(names: tuple[str, ...], clear: bool, yes: bool, as_json: bool)
     deleted = [entry for entry in unneeded if _delete(entry)]
     if as_json:
         lists = {name: [asdict(entry) for entry in group] for name, group in (("deleted", deleted), ("kept", kept))}
-        _common.print_json({**lists, "bytes": _bytes(deleted)})
+        printing.print_json({**lists, "bytes": _bytes(deleted)})
         return
-    _common.echo(f"deleted {_amount(deleted)}")
+    printing.echo(f"deleted {_amount(deleted)}")
     if kept:
-        _common.echo(f"kept {_amount(kept)}: from there the same `tuneoff run` continues")
+        printing.echo(f"kept {_amount(kept)}: from there the same `tuneoff run` continues")
 
 
 def cache_folders() -> dict[str, Path]:
@@ -235,16 +235,16 @@ def _amount(entries: Sequence[Entry]) -> str:
 
 def _print_caches(caches: Sequence[Cache], as_json: bool) -> None:
     if as_json:
-        _common.print_json([asdict(cache) for cache in caches])
+        printing.print_json([asdict(cache) for cache in caches])
         return
     from rich.table import Table
     from rich.text import Text
 
     from tuneoff.report.units import size
 
-    console = _common.console()
+    console = printing.console()
     for cache in caches:
-        amount = f"{size(cache.bytes)} in {_common.count(cache.files, 'file')}" if cache.files else "empty"
+        amount = f"{size(cache.bytes)} in {wording.count(cache.files, 'file')}" if cache.files else "empty"
         console.print(Text(f"{cache.name}: {amount}", style="bold"))
         console.print(f"  {cache.folder}: {CONTENTS[cache.name]}", soft_wrap=True)
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)

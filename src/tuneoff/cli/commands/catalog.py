@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, completion, printing
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -193,8 +193,8 @@ BESIDES = {
 
 @click.command("list")
 @click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
-@_common.json_option("Print a JSON list of objects, each with a name.")
-@_common.traceback_option
+@common_options.json_option("Print a JSON list of objects, each with a name.")
+@common_options.traceback_option
 def list_command(kind: str, as_json: bool) -> None:
     """List what there is to choose from.
 
@@ -207,7 +207,7 @@ def list_command(kind: str, as_json: bool) -> None:
     """
     items = KINDS[kind]()
     if as_json:
-        _common.print_json(items)
+        printing.print_json(items)
         return
     from rich.table import Table
 
@@ -216,7 +216,7 @@ def list_command(kind: str, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for item in items:
         table.add_row(item["name"], item["summary"])
-    console = _common.console()
+    console = printing.console()
     console.print(table)
     if kind in BESIDES:
         console.print(f"\n{BESIDES[kind]}")
@@ -235,9 +235,9 @@ def show_command() -> None:
 
 
 @show_command.command("method")
-@click.argument("name", shell_complete=_common.completer(_common.methods))
-@_common.json_option("Print the description as JSON.")
-@_common.traceback_option
+@click.argument("name", shell_complete=completion.completer(completion.methods))
+@common_options.json_option("Print the description as JSON.")
+@common_options.traceback_option
 def show_method(name: str, as_json: bool) -> None:
     """What the method NAME is, its options with defaults, its learning rates and its paper."""
     from tuneoff import registry
@@ -258,7 +258,7 @@ def show_method(name: str, as_json: bool) -> None:
         "paper": method.paper,
     }
     if as_json:
-        _common.print_json(data)
+        printing.print_json(data)
         return
     facts = [("training", "none: a baseline to compare with")]
     if method.trains:
@@ -277,8 +277,8 @@ def show_method(name: str, as_json: bool) -> None:
 
 @show_command.command("task")
 @click.argument("name")
-@_common.json_option("Print the description as JSON.")
-@_common.traceback_option
+@common_options.json_option("Print the description as JSON.")
+@common_options.traceback_option
 def show_task(name: str, as_json: bool) -> None:
     """What the task NAME is, its options with defaults and its metrics."""
     from tuneoff import registry
@@ -294,16 +294,16 @@ def show_task(name: str, as_json: bool) -> None:
         "options": options(task.Options),
     }
     if as_json:
-        _common.print_json(data)
+        printing.print_json(data)
         return
     metrics = ", ".join(f"{metric.name} ({metric.direction} is better)" for metric in task.metrics)
     _print_plugin(data, [("primary metric", task.primary_metric), ("metrics", metrics)])
 
 
 @show_command.command("executor")
-@click.argument("name", shell_complete=_common.completer(_common.executors))
-@_common.json_option("Print the description as JSON.")
-@_common.traceback_option
+@click.argument("name", shell_complete=completion.completer(completion.executors))
+@common_options.json_option("Print the description as JSON.")
+@common_options.traceback_option
 def show_executor(name: str, as_json: bool) -> None:
     """Where the executor NAME runs trials, and its options with defaults."""
     from tuneoff import registry
@@ -317,15 +317,15 @@ def show_executor(name: str, as_json: bool) -> None:
         "options": options(executor.Options),
     }
     if as_json:
-        _common.print_json(data)
+        printing.print_json(data)
         return
     _print_plugin(data, [])
 
 
 @show_command.command("recipe")
-@click.argument("name", shell_complete=_common.completer(_common.recipes))
-@_common.json_option("Print the whole study, defaults filled in, as JSON.")
-@_common.traceback_option
+@click.argument("name", shell_complete=completion.completer(completion.recipes))
+@common_options.json_option("Print the whole study, defaults filled in, as JSON.")
+@common_options.traceback_option
 def show_recipe(name: str, as_json: bool) -> None:
     """The study file of the recipe NAME, to read or to start one's own from."""
     from tuneoff.errors import StudyError, did_you_mean
@@ -335,9 +335,9 @@ def show_recipe(name: str, as_json: bool) -> None:
     if name not in names:
         raise StudyError(f"no recipe called {name!r}{did_you_mean(name, names)}", hint=f"Recipes: {', '.join(names)}.")
     if as_json:
-        _common.print_json(loading.load(name).model_dump(mode="json"))
+        printing.print_json(loading.load(name).model_dump(mode="json"))
         return
-    _common.echo((loading.RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
+    printing.echo((loading.RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
 
 
 def _description(plugin: object) -> str:
@@ -400,7 +400,7 @@ def _print_plugin(data: Item, facts: list[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = _common.console()
+    console = printing.console()
     console.print(Text(f"{data['name']}: {data['title']}", style="bold"))
     console.print(data["summary"])
     if data["description"] and data["description"] != data["summary"]:

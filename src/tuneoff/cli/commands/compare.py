@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing
 
 
 @click.command("compare")
 @click.argument("folders", metavar="DIR DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_common.json_option("Print the merged summary as JSON (docs/report-schema.md; with each arm's `study`, and `notes`).")
-@_common.traceback_option
+@common_options.json_option(
+    "Print the merged summary as JSON (docs/report-schema.md; with each arm's `study`, and `notes`)."
+)
+@common_options.traceback_option
 def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     """Show studies that answer the same question side by side.
 
@@ -34,9 +36,9 @@ def compare_command(folders: tuple[Path, ...], as_json: bool) -> None:
     joined = join(folders)
     report = JoinedReport.of(build_report(joined.results), joined.studies, joined.notes)
     if as_json:
-        _common.print_json(report.as_data())
+        printing.print_json(report.as_data())
         return
-    console = _common.console()
+    console = printing.console()
     trials = f"{report.trials.completed} of {report.trials.planned} trials completed"
     console.print(Text(f"{report.study.name}: {report.study.model}; {trials}", style="bold"))
     terminal.print_answer(report, console, report.notes)

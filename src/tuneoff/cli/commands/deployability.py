@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, completion, printing
 from tuneoff.config.deployability import FORMS, MEANINGS, TITLES, Form
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _arms(ctx: click.Context) -> list[str]:
     "arms",
     multiple=True,
     metavar="ARM",
-    shell_complete=_common.completer(_arms),
+    shell_complete=completion.completer(_arms),
     help="Measure this arm; may be repeated. The one that `recommend` gives where none is named.",
 )
 @click.option("--all", "every", is_flag=True, help="Measure all arms that train.")
@@ -49,9 +49,9 @@ def _arms(ctx: click.Context) -> list[str]:
     help="Only this form, beside the model as trained; may be repeated.",
 )
 @click.option("--again", is_flag=True, help="Measure again what was measured before and works.")
-@_common.device_option
-@_common.json_option("Print what all measured arms come to as JSON: `deployability` of docs/report-schema.md.")
-@_common.traceback_option
+@common_options.device_option
+@common_options.json_option("Print what all measured arms come to as JSON: `deployability` of docs/report-schema.md.")
+@common_options.traceback_option
 def deployability_command(
     folder: Path, arms: tuple[str, ...], every: bool, forms: tuple[str, ...], again: bool, device: str, as_json: bool
 ) -> None:
@@ -77,18 +77,18 @@ def deployability_command(
     study = Study.open(folder)
     study.device = device
     measured = study.measure_deployability(
-        arms, every=every, forms=forms, again=again, listener=lambda *told: _common.echo(form_line(*told), err=True)
+        arms, every=every, forms=forms, again=again, listener=lambda *told: printing.echo(form_line(*told), err=True)
     )
     page = study.report()
     if as_json:
-        _common.print_json([arm.model_dump(mode="json") for arm in measured])
+        printing.print_json([arm.model_dump(mode="json") for arm in measured])
         return
-    console = _common.console()
+    console = printing.console()
     for arm in measured:
         console.print(terminal.deployability_table(arm, console.width))
         for note in terminal.deployability_notes(arm):
             console.print(note)
-    _common.echo(f"Report: {page}")
+    printing.echo(f"Report: {page}")
 
 
 def form_line(record: TrialRecord, form: Form, result: FormResult | None) -> str:

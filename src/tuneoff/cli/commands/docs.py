@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from tuneoff.cli._common import EXIT_CODES
 from tuneoff.cli.commands import plan
+from tuneoff.cli.exit_codes import EXIT_CODES
 from tuneoff.cli.key_tables import with_tables
 from tuneoff.cli.main import COMMANDS, cli
 

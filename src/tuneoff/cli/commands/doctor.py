@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, exit_codes, printing
 from tuneoff.cli.commands import cache
 from tuneoff.report.units import size
 
@@ -47,8 +47,8 @@ Report = dict[str, Any]
 
 
 @click.command("doctor")
-@_common.json_option("Print everything as JSON.")
-@_common.traceback_option
+@common_options.json_option("Print everything as JSON.")
+@common_options.traceback_option
 @click.pass_context
 def doctor_command(ctx: click.Context, as_json: bool) -> None:
     """Show hardware, versions, caches and what is missing.
@@ -63,11 +63,11 @@ def doctor_command(ctx: click.Context, as_json: bool) -> None:
     """
     report = examine()
     if as_json:
-        _common.print_json(report)
+        printing.print_json(report)
     else:
         _show(report)
     if any(item["essential"] for item in report["missing"]):
-        ctx.ensure_object(_common.State).exit_code = _common.TRIAL_FAILED
+        ctx.ensure_object(exit_codes.State).exit_code = exit_codes.TRIAL_FAILED
 
 
 def examine() -> Report:
@@ -298,7 +298,7 @@ def _show(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = _common.console()
+    console = printing.console()
     sections = {
         "machine": _machine_lines(report),
         "versions": [(name, version or "–") for name, version in report["versions"].items()],

@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, completion, printing
 from tuneoff.encoding import csv_table, json_text
 from tuneoff.errors import StoreError
 
 
 @click.command("export")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("trial", shell_complete=_common.completer(_common.trials))
+@click.argument("trial", shell_complete=completion.completer(completion.trials))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--merged", is_flag=True, help="Fold the method into the base model and write a plain model.")
-@_common.json_option("Print what was written as JSON.")
-@_common.traceback_option
+@common_options.json_option("Print what was written as JSON.")
+@common_options.traceback_option
 def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: bool) -> None:
     """Write a trained trial as files that PEFT or transformers load.
 
@@ -43,16 +43,16 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
         raise StoreError(f"{out} is there already and not an empty folder", hint="Name a new folder.")
     answer = Study.open(folder).write_export(trial, out.resolve(), merged=merged)
     if as_json:
-        _common.print_json(answer)
+        printing.print_json(answer)
         return
-    _common.echo(f"wrote {answer['kind']} to {out}:")
+    printing.echo(f"wrote {answer['kind']} to {out}:")
     for name in answer["files"]:
-        _common.echo(f"  {name}")
+        printing.echo(f"  {name}")
 
 
 @click.command("predict")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("trial", shell_complete=_common.completer(_common.trials))
+@click.argument("trial", shell_complete=completion.completer(completion.trials))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -60,9 +60,9 @@ def export_command(folder: Path, trial: str, out: Path, merged: bool, as_json: b
     metavar="FILE",
     help="Write a .csv, .tsv or .jsonl file instead of printing; for classes and labels with the probability of each.",
 )
-@_common.device_option
-@_common.json_option("Print all predictions as JSON; for classes and labels with the probability of each.")
-@_common.traceback_option
+@common_options.device_option
+@common_options.json_option("Print all predictions as JSON; for classes and labels with the probability of each.")
+@common_options.traceback_option
 def predict_command(folder: Path, trial: str, file: Path, out: Path | None, device: str, as_json: bool) -> None:
     """Predict every row of FILE with a trained trial.
 
@@ -93,11 +93,11 @@ def predict_command(folder: Path, trial: str, file: Path, out: Path | None, devi
     answer = study.call("predict", trial, file=str(file.resolve()))
     if out is not None:
         write_atomically(out, WRITERS[out.suffix](answer["predictions"]))
-        _common.echo(f"wrote {len(answer['predictions'])} predictions to {out}", err=True)
+        printing.echo(f"wrote {len(answer['predictions'])} predictions to {out}", err=True)
     if as_json:
-        _common.print_json(answer)
+        printing.print_json(answer)
     elif out is None:
-        _common.echo(_table(answer["predictions"], ",", every_class=False), nl=False)
+        printing.echo(_table(answer["predictions"], ",", every_class=False), nl=False)
 
 
 def _table(predictions: list[dict[str, Any]], separator: str, every_class: bool = True) -> str:

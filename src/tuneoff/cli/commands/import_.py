@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing, wording
 
 
 @click.group("import")
@@ -28,7 +28,7 @@ def import_command() -> None:
     "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the study goes; a new folder."
 )
 @click.option("--model", metavar="ID", help="Only runs of this base model, where FOLDER holds several.")
-@_common.traceback_option
+@common_options.traceback_option
 def peft_benchmark_command(folder: Path, out: Path, model: str | None) -> None:
     """Read the result files of PEFT's method comparison in FOLDER.
 
@@ -43,9 +43,9 @@ def peft_benchmark_command(folder: Path, out: Path, model: str | None) -> None:
     from tuneoff.importers.peft_benchmark import import_folder
 
     imported = import_folder(folder, out, model)
-    _common.echo(f"Imported {_common.count(imported.results, 'result')} to {out}.")
+    printing.echo(f"Imported {wording.count(imported.results, 'result')} to {out}.")
     if imported.replaced:
-        _common.echo(f"Left out, for a newer run of the same experiment is there: {', '.join(imported.replaced)}.")
+        printing.echo(f"Left out, for a newer run of the same experiment is there: {', '.join(imported.replaced)}.")
     if imported.one_seed:
-        _common.echo(imported.one_seed)
-    _common.echo(f"Next: tuneoff report {out}")
+        printing.echo(imported.one_seed)
+    printing.echo(f"Next: tuneoff report {out}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing, wording
 from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.cli.data_inspection import (
     TOKENS_PER_WORD,
@@ -90,11 +90,11 @@ def _role_option(role: str, description: str) -> click.Option:
 )
 @click.option("--force", is_flag=True, help="Write over a study file that is there already.")
 @click.option("--no-forecast", is_flag=True, help="Do not estimate what the study will take.")
-@_common.json_option(
+@common_options.json_option(
     "Print what was seen, the `study` file written, the `forecast` (docs/plan.md) and what is `proposed` "
     "(docs/recommend.md) as JSON."
 )
-@_common.traceback_option
+@common_options.traceback_option
 def init_command(
     file: Path,
     data: Path | None,
@@ -151,15 +151,15 @@ def init_command(
     quoted = shlex.quote(str(out))
     if not as_json:
         for line in [*describe(overview), "", f"wrote {out}; next: tuneoff plan {quoted}, then tuneoff run {quoted}"]:
-            _common.echo(line)
+            printing.echo(line)
     forecast, lines = (None, []) if no_forecast else _forecast(out)
     proposed = _propose(out, text, forecast)
     if as_json:
         body = forecast.model_dump(mode="json") if forecast is not None else None
         found = {**asdict(overview), "study": str(out), "forecast": body, "proposed": proposed.as_data()}
-        _common.print_json(found)
+        printing.print_json(found)
     for line in [] if as_json else [*lines, f"proposed, and not measured: see the end of {out}"]:
-        _common.echo(line)
+        printing.echo(line)
 
 
 def _propose(path: Path, text: str, forecast: StudyForecast | None) -> Proposed:
@@ -194,7 +194,7 @@ def _look(data: Path, columns: dict[str, str | None]) -> DataInspection:
         except Undecided as doubt:
             if columns.get(doubt.role) or not _is_asked():
                 raise
-            _common.echo(doubt.message, err=True)
+            printing.echo(doubt.message, err=True)
             shown = {visible(name): name for name in doubt.choices}
             choice = click.Choice([*shown, "none of these"])
             columns[doubt.role] = shown.get(click.prompt(f"Which is the {doubt.role}?", type=choice, err=True))
@@ -213,10 +213,10 @@ def _forecast(path: Path) -> tuple[StudyForecast | None, list[str]]:
     from tuneoff.study.study import Study
 
     study = Study(path)
-    arms, seeds = _common.count(len(study.spec.methods), "arm"), _common.count(len(study.spec.protocol.seeds), "seed")
-    first = f"{arms} × {seeds} = {_common.count(len(study.plan()), 'trial')}"
+    arms, seeds = wording.count(len(study.spec.methods), "arm"), wording.count(len(study.spec.protocol.seeds), "seed")
+    first = f"{arms} × {seeds} = {wording.count(len(study.plan()), 'trial')}"
     try:
-        with forecasts.progress(_common.console(stderr=True)) as listener:
+        with forecasts.progress(printing.console(stderr=True)) as listener:
             forecast = study.forecast(profile=False, listener=listener)
     except TuneoffError as error:
         return None, [f"{first}; forecast: not known, because {error.message}"]
@@ -232,7 +232,7 @@ def describe(overview: DataInspection) -> list[str]:
         for role, column in overview.columns.items()
     )
     lines = [
-        f"{_common.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
+        f"{wording.count(overview.rows, 'row')}; columns: {listed(overview.all_columns)}",
         f"{roles} ({overview.guessed})",
         _describe_words("pair of texts" if "text_pair" in overview.columns else input_role, overview.words),
     ]
@@ -247,7 +247,7 @@ def describe(overview: DataInspection) -> list[str]:
         number = "1 class" if len(overview.classes) == 1 else f"{len(overview.classes):,} classes"
         lines.insert(2, f"{number}: {', '.join(shown)}{others}")
     if overview.repeated:
-        lines.append(f"{_common.count(overview.repeated, 'row')} with the {input_role} of an earlier row")
+        lines.append(f"{wording.count(overview.repeated, 'row')} with the {input_role} of an earlier row")
     return [*lines, *(f"note: {concern}" for concern in overview.concerns)]
 
 

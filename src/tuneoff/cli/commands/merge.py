@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing, wording
 
 
 @click.command("merge")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_common.json_option("Print what became of the trials as JSON: `taken`, `equal`, `different` and `unfinished`.")
-@_common.traceback_option
+@common_options.json_option("Print what became of the trials as JSON: `taken`, `equal`, `different` and `unfinished`.")
+@common_options.traceback_option
 def merge_command(out: Path, folders: tuple[Path, ...], as_json: bool) -> None:
     """Join folders of parts of one study in OUT.
 
@@ -32,12 +32,12 @@ def merge_command(out: Path, folders: tuple[Path, ...], as_json: bool) -> None:
 
     merged = merge(out, folders)
     if as_json:
-        _common.print_json(asdict(merged))
+        printing.print_json(asdict(merged))
         return
-    _common.echo(f"{out}: {_common.count(len(merged.taken), 'trial')} taken over")
+    printing.echo(f"{out}: {wording.count(len(merged.taken), 'trial')} taken over")
     if merged.equal:
-        _common.echo(f"run twice with the same result: {', '.join(merged.equal)}")
+        printing.echo(f"run twice with the same result: {', '.join(merged.equal)}")
     for trial, differences in merged.different.items():
-        _common.echo(f"run twice with another result: {trial}: {'; '.join(differences)}. The first is kept.", err=True)
+        printing.echo(f"run twice with another result: {trial}: {'; '.join(differences)}. The first is kept.", err=True)
     if merged.unfinished:
-        _common.echo(f"still to run: {', '.join(merged.unfinished)}. Run them: tuneoff run {out}")
+        printing.echo(f"still to run: {', '.join(merged.unfinished)}. Run them: tuneoff run {out}")

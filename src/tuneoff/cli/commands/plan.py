@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, completion, printing, study_arguments, wording
 from tuneoff.cli.commands import budget as budgets
 from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.cli.commands.budget import budget_option
@@ -69,7 +69,7 @@ SERIES_KEYS = {
 
 
 @click.command("plan")
-@click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
+@click.argument("study", shell_complete=completion.completer(completion.recipes, files=True))
 @forecasts.no_profile_option
 @click.option(
     "--gpu-memory",
@@ -77,16 +77,16 @@ SERIES_KEYS = {
     help="Say what would fit into a GPU with this memory, e.g. 8GB or 8GiB, and what would make the rest fit.",
 )
 @budget_option
-@_common.study_options
-@_common.json_option("Print the plan as JSON (schema in docs/cli.md).")
-@_common.traceback_option
+@study_arguments.study_options
+@common_options.json_option("Print the plan as JSON (schema in docs/cli.md).")
+@common_options.traceback_option
 def plan_command(
     study: str,
     no_profile: bool,
     gpu_memory: str | None,
     budget: str | None,
     as_json: bool,
-    **options: Unpack[_common.StudyOptions],
+    **options: Unpack[study_arguments.StudyOptions],
 ) -> None:
     """Show the trials of STUDY, what each would train and what it would take; keeps nothing.
 
@@ -101,24 +101,24 @@ def plan_command(
     """
     from tuneoff.study.series import Series
 
-    opened = _common.open_study_or_series(study, options)
+    opened = study_arguments.open_study_or_series(study, options)
     limit = _size(gpu_memory)
     if isinstance(opened, Series):
-        _common.refuse_for_series("--budget", budget)
+        study_arguments.refuse_for_series("--budget", budget)
         _plan_series(opened, limit, not no_profile, as_json)
         return
     if budget is not None:
         opened.limit(budget)
-        opened.folder = _common.folder_of(study)
+        opened.folder = study_arguments.folder_of(study)
     plan = _preview(opened, limit, not no_profile)
     if budget is not None:
         plan.allotment = opened.allot(plan.forecast.arms if plan.forecast else {}, plan.inspection)
     if as_json:
-        _common.print_json(as_data(opened, plan))
+        printing.print_json(as_data(opened, plan))
     else:
         _show(opened, plan)
         for line in budgets.lines(plan.allotment) if plan.allotment is not None else ():
-            _common.console().print(line, soft_wrap=True)
+            printing.console().print(line, soft_wrap=True)
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Preview:
 def _preview(study: Study, memory_limit: int | None, profile: bool) -> Preview:
     """Looks at a study, and shows meanwhile what is being forecast."""
     trials = study.plan()
-    with forecasts.progress(_common.console(stderr=True)) as listener:
+    with forecasts.progress(printing.console(stderr=True)) as listener:
         inspection, forecast = study.preview(profile=profile, memory_limit=memory_limit, listener=listener)
     return Preview(trials, inspection, forecast)
 
@@ -174,16 +174,16 @@ def _plan_series(series: Series, memory_limit: int | None, profile: bool, as_jso
         head = {"name": series.spec.name, "axis": series.axis, "values": series.spec.values}
         totals = {"total_seconds": seconds, "disk_bytes": disk_bytes}
         body = {"schema_version": SCHEMA_VERSION, "series": head, "members": data, "problems": messages, **totals}
-        _common.print_json(body)
+        printing.print_json(body)
     else:
-        console = _common.console()
+        console = printing.console()
         for name, preview in previews.items():
             _show(series.members[name], preview)
             console.print()
         time = "the time is not known" if seconds is None else f"about {units.seconds(seconds)}"
         disk = "" if disk_bytes is None else f"; on disk: {units.size(int(disk_bytes))}"
         trials = sum(len(preview.trials) for preview in previews.values())
-        count = _common.count
+        count = wording.count
         console.print(
             f"series {series.spec.name}: {count(len(series.members), 'member')} ({', '.join(series.members)}), "
             f"{count(trials, 'trial')}, one after another: {time}{disk}",
@@ -264,26 +264,26 @@ def _show(study: Study, plan: Preview) -> None:
     from tuneoff.planning.plan import task_options
 
     trials, inspection, forecast = plan.trials, plan.inspection, plan.forecast
-    console = _common.console()
+    console = printing.console()
     spec, protocol = study.spec, study.spec.protocol
     console.print(Text(spec.name, style="bold") + Text(f": {spec.description.strip()}" if spec.description else ""))
     weights = " (random weights: quality means nothing)" if spec.model.random_weights else ""
     console.print(f"model {spec.model.source}{weights} · {spec.task.name} on {spec.task.data.train.source}")
-    count = _common.count
+    count = wording.count
     searched = protocol.search.space if protocol.search is not None else {}
     batch = "a searched number of examples" if "batch_size" in searched else count(protocol.batch_size, "example")
     budget = f"at most {count(protocol.max_steps, 'step')}" if protocol.max_steps else count(protocol.epochs, "epoch")
     console.print(
-        f"{count(len(spec.methods), 'arm')} × {_common.seeds_text(protocol)} = {count(len(trials), 'trial')}"
+        f"{count(len(spec.methods), 'arm')} × {wording.seeds_text(protocol)} = {count(len(trials), 'trial')}"
         f"{' at most' if protocol.race else ''} · "
         f"{budget} · {batch} per step · at most {protocol.max_length} tokens each"
     )
     settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]
     if settings:
         console.print(Text(f"{spec.task.name}: {', '.join(settings)}"))
-    if line := _common.search_line(study):
+    if line := wording.search_line(study):
         console.print(line)
-    if line := _common.deployability_line(spec):
+    if line := wording.deployability_line(spec):
         console.print(line)
     rows = [
         _cells(trial, _trial(trial, inspection.trials.get(trial.id)))
@@ -361,7 +361,7 @@ def _data_lines(inspection: Inspection) -> list[str]:
     for name, split in inspection.data.get("splits", {}).items():
         truncated = f", {split['truncated']:,} longer than max_length" if split.get("truncated") else ""
         groups = inspection.data.get("groups", {}).get(name)
-        in_groups = f" in {_common.count(groups, 'group')}" if groups else ""
+        in_groups = f" in {wording.count(groups, 'group')}" if groups else ""
         pool = inspection.data.get("train_pool") if name == "train" else None
         drawn = f", drawn with replacement from {pool:,}, others at every seed" if pool else ""
         lines.append(f"{name}: {split['rows']:,} rows{in_groups}{drawn}{truncated}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from tuneoff.analysis.axes import AXES
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, exit_codes, printing, study_arguments
 from tuneoff.cli.commands import forecast
 from tuneoff.config.deployability import FORMS, Form
 from tuneoff.errors import StudyError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "lora=0.8..1; in place of its method's. May be repeated.",
 )
 @forecast.no_profile_option
-@_common.study_options
+@study_arguments.study_options
 @click.option("--max-memory", metavar="SIZE", help="Peak memory of training at most this, e.g. 4GB or 4GiB.")
 @click.option("--max-train-time", metavar="TIME", help="Train time at most this, e.g. 15m or 1h30m.")
 @click.option("--max-stored", metavar="SIZE", help="What is kept beside the base model at most this, e.g. 20MB.")
@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     type=click.Choice(FORMS),
     help="Only arms that `tuneoff deployability` measured to work in this form; may be repeated.",
 )
-@_common.margin_option
-@_common.prices_option
+@common_options.margin_option
+@common_options.prices_option
 @click.option("--metric", metavar="NAME", help="Judge quality by this test metric; the primary one otherwise.")
 @click.option(
     "--prefer",
@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     help="Show the Pareto front of two or three of quality, time, memory, stored, parameters, latency, energy, "
     "money and forgetting, e.g. quality,memory; may be repeated. quality,time where none is named.",
 )
-@_common.json_option("Print the recommendation as JSON (docs/recommend.md).")
-@_common.traceback_option
+@common_options.json_option("Print the recommendation as JSON (docs/recommend.md).")
+@common_options.traceback_option
 @click.pass_context
 def recommend_command(
     ctx: click.Context,
@@ -103,7 +103,7 @@ def recommend_command(
     prefer: str,
     pareto: tuple[str, ...],
     as_json: bool,
-    **options: Unpack[_common.StudyOptions],
+    **options: Unpack[study_arguments.StudyOptions],
 ) -> None:
     """Say which method of DIR to use, under limits where there are any.
 
@@ -136,7 +136,7 @@ def recommend_command(
 
     costs = {"memory": max_memory, "time": max_train_time, "stored": max_stored, "latency": max_latency}
     costs |= {"money": max_money, "forgetting": max_forgetting}
-    stated = _common.read_prices(prices)
+    stated = common_options.read_prices(prices)
     criteria = Criteria(costs, at_least, at_most, metric, prefer, pareto, as_good_as, margin, stated, forms)
     advice: Advice | AdviceBefore | SeriesAdvice
     command = ""
@@ -150,13 +150,13 @@ def recommend_command(
         series = SeriesStore(folder)
         advice = advise_series(series, criteria) if series.is_there else advise(StudyStore.open(folder), criteria)
     if as_json:
-        _common.print_json(advice.as_data())
+        printing.print_json(advice.as_data())
     else:
-        _common.console().print(advice)
+        printing.console().print(advice)
         if command:
-            _common.echo(command)
+            printing.echo(command)
     if advice.answer is None:
-        ctx.ensure_object(_common.State).exit_code = _common.NOTHING_FITS
+        ctx.ensure_object(exit_codes.State).exit_code = exit_codes.NOTHING_FITS
 
 
 def _refuse_before(priors: Sequence[str], no_profile: bool) -> None:
@@ -168,7 +168,7 @@ def _refuse_before(priors: Sequence[str], no_profile: bool) -> None:
     if priors or no_profile:
         option = "--prior" if priors else "--no-profile"
         raise StudyError(f"{option} is for --before: measured results need no prior and no forecast")
-    if option_name := _common.study_option_given():
+    if option_name := study_arguments.study_option_given():
         raise StudyError(
             f"{option_name} is for --before: results that were measured do not change with it",
             hint=f"Leave it out, or ask `tuneoff recommend --before STUDY {option_name} …` with a study file or a "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.cli import _common
+from tuneoff.cli import printing, study_arguments, wording
 from tuneoff.cli.commands import forecast as forecasts
 from tuneoff.errors import StudyError, did_you_mean
 
@@ -65,7 +65,11 @@ class AdviceBefore:
 
 
 def advise_before(
-    reference: Path, options: _common.StudyOptions, criteria: Criteria, prior_texts: Iterable[str], profile: bool
+    reference: Path,
+    options: study_arguments.StudyOptions,
+    criteria: Criteria,
+    prior_texts: Iterable[str],
+    profile: bool,
 ) -> AdviceBefore:
     """Answers for a study, or for the study in a folder.
 
@@ -101,7 +105,7 @@ def advise_before(
     advice = advise(forecast, priors, baselines, limits, criteria.prefer)
     proposed = advisor.advise(study, forecast.arms, "STUDY" if study.folder is not None else str(reference))
     notes = _notes(study, forecast)
-    if proposed.check is not None and (option := _common.study_option_given()):
+    if proposed.check is not None and (option := study_arguments.study_option_given()):
         notes.append(
             f"The command of the study that checks what is proposed has none of this call's options ({option} and the "
             "like): add those that it is to keep."
@@ -175,7 +179,7 @@ def _example_label(label: str, labels: Sequence[str]) -> str:
     return label if label in labels else labels[-1]
 
 
-def _open(reference: Path, options: _common.StudyOptions) -> Study:
+def _open(reference: Path, options: study_arguments.StudyOptions) -> Study:
     """Opens the study of a folder as it is, or that of a file or a recipe with the options applied.
 
     Raises:
@@ -189,9 +193,9 @@ def _open(reference: Path, options: _common.StudyOptions) -> Study:
     # A folder with the name of a recipe is not a study just for its name.
     named = str(reference) in loading.recipe_names() and not StudyStore(reference).is_there
     if named or not reference.is_dir():
-        return _common.open_study(str(reference), options)
+        return study_arguments.open_study(str(reference), options)
     study = Study.open(reference)
-    if option := _common.study_option_given():
+    if option := study_arguments.study_option_given():
         raise StudyError(
             f"{option} does not change the study of a folder: {reference} is asked about as it was run",
             hint=f"Leave it out, or give a study file or a recipe in place of the folder, with {option}.",
@@ -207,7 +211,7 @@ def _forecast(study: Study, profile: bool) -> StudyForecast:
     saved = kept(StudyStore(study.folder)) if study.folder is not None else None
     if saved is not None and study.spec.methods.keys() <= saved.arms.keys():
         return saved
-    with forecasts.progress(_common.console(stderr=True)) as listener:
+    with forecasts.progress(printing.console(stderr=True)) as listener:
         return study.forecast(profile=profile, listener=listener)
 
 
@@ -218,7 +222,7 @@ def _notes(study: Study, forecast: StudyForecast) -> list[str]:
         done = sum(record.status.finished for record in study.records())
         if done:
             notes.append(
-                f"{study.folder} holds measured results ({_common.count(done, 'completed trial')}). They have no "
+                f"{study.folder} holds measured results ({wording.count(done, 'completed trial')}). They have no "
                 f"part in this answer; `tuneoff recommend {study.folder}` goes by them."
             )
     estimated = [label for label in study.spec.methods if forecast.arms[label].how == "estimate"]

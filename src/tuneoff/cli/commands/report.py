@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing
 from tuneoff.errors import StoreError, StudyError
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Write DIR/report/latex too: a table, a paragraph on methods, its references and charts, for a paper.",
 )
-@_common.margin_option
-@_common.prices_option
-@_common.json_option("Print the summary as JSON (docs/report-schema.md) and write nothing.")
-@_common.traceback_option
+@common_options.margin_option
+@common_options.prices_option
+@common_options.json_option("Print the summary as JSON (docs/report-schema.md) and write nothing.")
+@common_options.traceback_option
 def report_command(folder: Path, latex: bool, margin: float | None, prices: Path | None, as_json: bool) -> None:
     """Show the results in DIR and write its report anew.
 
@@ -51,12 +51,12 @@ def report_command(folder: Path, latex: bool, margin: float | None, prices: Path
         raise click.UsageError("--json writes nothing, so it goes without --latex")
     series = SeriesStore(folder)
     if series.is_there:
-        _report_series(series, latex, margin, _common.read_prices(prices), as_json)
+        _report_series(series, latex, margin, common_options.read_prices(prices), as_json)
         return
-    results = gather(StudyStore.open(folder), margin=margin, prices=_common.read_prices(prices))
+    results = gather(StudyStore.open(folder), margin=margin, prices=common_options.read_prices(prices))
     built = build_report(results)
     if as_json:
-        _common.print_json(built.as_data())
+        printing.print_json(built.as_data())
         return
     page = failure = None
     try:
@@ -65,9 +65,9 @@ def report_command(folder: Path, latex: bool, margin: float | None, prices: Path
     except StoreError as error:
         # The folder may be read-only: its results are shown before the error.
         failure = error
-    terminal.render_built(results, built, _common.console())
+    terminal.render_built(results, built, printing.console())
     if page is not None:
-        _common.echo(f"For a paper: {page}")
+        printing.echo(f"For a paper: {page}")
     if failure is not None:
         raise failure
 
@@ -86,13 +86,13 @@ def _report_series(
     series = gather_series(store, margin, prices)
     built = build_series(series)
     if as_json:
-        _common.print_json(built.as_data())
+        printing.print_json(built.as_data())
         return
     failure = None
     try:
         files.write_built(series, built)
     except StoreError as error:
         failure = error
-    terminal.render(built, store, _common.console())
+    terminal.render(built, store, printing.console())
     if failure is not None:
         raise failure

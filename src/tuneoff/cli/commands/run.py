@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from tuneoff.cli import _common
-from tuneoff.cli._common import State
+from tuneoff.cli import common_options, completion, printing, study_arguments
 from tuneoff.cli.commands import forecast
 from tuneoff.cli.commands.budget import budget_option
+from tuneoff.cli.exit_codes import State
 
 if TYPE_CHECKING:
     from tuneoff.analysis.results import Results
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("study", shell_complete=_common.completer(_common.recipes, files=True))
+@click.argument("study", shell_complete=completion.completer(completion.recipes, files=True))
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 )
 @forecast.no_profile_option
 @budget_option
-@_common.study_options
-@_common.margin_option
-@_common.json_option(
+@study_arguments.study_options
+@common_options.margin_option
+@common_options.json_option(
     "Print every event as a line of JSON on stdout, the last one with the report (docs/events.md); progress for people "
     "goes to stderr."
 )
-@_common.traceback_option
+@common_options.traceback_option
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -43,7 +43,7 @@ def run_command(
     budget: str | None,
     margin: float | None,
     as_json: bool,
-    **options: Unpack[_common.StudyOptions],
+    **options: Unpack[study_arguments.StudyOptions],
 ) -> None:
     """Fine-tune with every method of STUDY under one protocol and report.
 
@@ -71,12 +71,12 @@ def run_command(
 
     if margin is not None:
         options["overrides"] += (f"margin={margin!r}",)
-    opened = _common.open_study_or_series(study, options)
-    out = out or _common.folder_of(study)
+    opened = study_arguments.open_study_or_series(study, options)
+    out = out or study_arguments.folder_of(study)
     state = ctx.ensure_object(State)
     with Stream(as_json) as stream:
         if isinstance(opened, Series):
-            _common.refuse_for_series("--budget", budget)
+            study_arguments.refuse_for_series("--budget", budget)
             run_series(opened, out, state, stream, profile=not no_profile)
             return
         if budget is not None:
@@ -88,4 +88,4 @@ def _show(results: Results, report: Report) -> None:
     """Shows the whole report on stdout."""
     from tuneoff.report import terminal
 
-    terminal.render_built(results, report, _common.console())
+    terminal.render_built(results, report, printing.console())

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneoff.cli import _common
-from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli import printing, wording
 from tuneoff.cli.commands import budget as budgets
 from tuneoff.cli.commands import forecast
+from tuneoff.cli.exit_codes import INTERRUPTED, TRIAL_FAILED, State
 
 if TYPE_CHECKING:
     from tuneoff.analysis.results import Results
@@ -59,7 +59,7 @@ def run_study(
         outcome: events.Outcome = "failed_trials" if failed else "completed"
         if stream.wanted:
             stream.send(events.study_ended(outcome, built.as_data()))
-            _common.echo(f"report: {path}", err=True)
+            printing.echo(f"report: {path}", err=True)
         else:
             show(results, built)
         return outcome
@@ -78,7 +78,7 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, profile
     _begin_imports()
     folder = out or study.default_folder
     trials, search = study.first_round(study.plan()), study.plan_search()
-    console = _common.console(stderr=True)
+    console = printing.console(stderr=True)
     for line in announcement(study, trials, folder):
         console.print(line, soft_wrap=True)
     stream.send(study_started(study.spec, str(folder), len(search), len(trials)))
@@ -101,11 +101,11 @@ def _train(study: Study, out: Path | None, state: State, stream: Stream, profile
             )
         except KeyboardInterrupt:
             board.close()
-            _common.echo(
+            printing.echo(
                 f"\nInterrupted. {board.finished} of {len(board.trials)} trials are finished and kept in {folder};",
                 err=True,
             )
-            _common.echo("the same command continues with the rest.", err=True)
+            printing.echo("the same command continues with the rest.", err=True)
             state.exit_code = INTERRUPTED
             return False
         finally:
@@ -138,13 +138,13 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     """Yields the lines that say what will happen."""
     spec = study.spec
     yield f"study {spec.name}: {spec.model.source}, {spec.task.name} on {spec.task.data.train.source}"
-    arms, seeds = _common.count(len(spec.methods), "arm"), _common.seeds_text(spec.protocol)
-    number = f"{_common.count(len(trials), 'trial')}{' at least' if spec.protocol.race else ''}"
+    arms, seeds = wording.count(len(spec.methods), "arm"), wording.seeds_text(spec.protocol)
+    number = f"{wording.count(len(trials), 'trial')}{' at least' if spec.protocol.race else ''}"
     yield f"{arms} × {seeds} = {number}, device {study.device}, results in {folder}"
     yield f"arms: {', '.join(spec.methods)}"
-    if line := _common.search_line(study):
+    if line := wording.search_line(study):
         yield line
-    if line := _common.deployability_line(spec):
+    if line := wording.deployability_line(spec):
         yield line
     if spec.model.random_weights:
         yield "RANDOM WEIGHTS: the base model is not pretrained. Times and sizes are real, quality means nothing."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneoff.cli import _common
-from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli import printing
 from tuneoff.cli.commands.running import run_study
+from tuneoff.cli.exit_codes import INTERRUPTED, TRIAL_FAILED, State
 from tuneoff.errors import StoreError, TuneoffError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
     from tuneoff.records import events
 
     folder = out or series.default_folder
-    console = _common.console(stderr=True)
+    console = printing.console(stderr=True)
     console.print(f"series {series.spec.name}: {_members(series)}; results in {folder}", soft_wrap=True)
     numbers = {name: number for number, name in enumerate(series.members, 1)}
     stream.send(events.series_started(series.spec.name, str(folder), series.axis, series.members))
@@ -36,7 +36,7 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
                 study, place, state, stream, lambda results, report: _show(name, results, report), profile
             )
         except TuneoffError as error:
-            _common.echo(f"{name} cannot be run: {error}", err=True, style="red")
+            printing.echo(f"{name} cannot be run: {error}", err=True, style="red")
             raise
         if outcome == "interrupted":
             raise KeyboardInterrupt
@@ -58,13 +58,13 @@ def run_series(series: Series, out: Path | None, state: State, stream: Stream, p
     outcome: events.Outcome = "failed_trials" if state.exit_code == TRIAL_FAILED else "completed"
     stream.send(events.series_ended(outcome, problems, report.as_data() if report is not None else None))
     if report is not None and stream.wanted:
-        _common.echo(f"report: {series.store.report_folder / 'index.html'}", err=True)
+        printing.echo(f"report: {series.store.report_folder / 'index.html'}", err=True)
     elif report is not None:
         from tuneoff.report.series import terminal
 
-        terminal.render(report, series.store, _common.console())
+        terminal.render(report, series.store, printing.console())
     for name, problem in series.problems.items():
-        _common.echo(f"not run: {name}: {problem.message}", err=True, style="red")
+        printing.echo(f"not run: {name}: {problem.message}", err=True, style="red")
 
 
 def _members(series: Series) -> str:
@@ -94,6 +94,6 @@ def _show(name: str, results: Results, report: Report) -> None:
 
     from tuneoff.report.wording import short_answer
 
-    console = _common.console()
+    console = printing.console()
     console.print(Text(f"{name}: ", style="bold") + Text(short_answer(report)[0]))
     console.print(Text(f"Report: {results.report_folder / 'report.md'}"), soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tuneoff.cli import _common
+from tuneoff.cli import common_options, printing
 from tuneoff.errors import StudyError
 
 HOST = "127.0.0.1"
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port of this machine; 0 takes a free one."
 )
-@_common.traceback_option
+@common_options.traceback_option
 def serve_command(folder: Path, port: int) -> None:
     """Show the studies and series in DIR in a browser: what runs, reports, comparisons.
 
@@ -62,6 +62,6 @@ def serve_command(folder: Path, port: int) -> None:
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        _common.echo(f"http://{HOST}:{port}/?token={token}")
-        _common.echo("Open this address in a browser of this machine. Ctrl-C ends the server, and no run.", err=True)
+        printing.echo(f"http://{HOST}:{port}/?token={token}")
+        printing.echo("Open this address in a browser of this machine. Ctrl-C ends the server, and no run.", err=True)
         uvicorn.Server(config).run(sockets=[listener])

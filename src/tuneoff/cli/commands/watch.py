@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneoff.cli import _common
-from tuneoff.cli._common import INTERRUPTED, TRIAL_FAILED, State
+from tuneoff.cli import common_options, printing, wording
+from tuneoff.cli.exit_codes import INTERRUPTED, TRIAL_FAILED, State
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +38,8 @@ LOOK_SECONDS = 1.0
     help="Seconds between two looks at DIR (1 where not given); without a terminal between two lines about what runs "
     "(10 where not given).",
 )
-@_common.json_option("Print what happened and happens as lines of JSON, like `run --json` (docs/events.md).")
-@_common.traceback_option
+@common_options.json_option("Print what happened and happens as lines of JSON, like `run --json` (docs/events.md).")
+@common_options.traceback_option
 @click.pass_context
 def watch_command(
     ctx: click.Context, folder: Path, once: bool, wait: bool, interval: float | None, as_json: bool
@@ -59,7 +59,7 @@ def watch_command(
     from tuneoff.cli.live.stream import Stream
     from tuneoff.store import SeriesStore
 
-    console = _common.console()
+    console = printing.console()
     lines = not (as_json or (console.is_terminal and not console.is_dumb_terminal))
     pause = interval or LOOK_SECONDS
     with Stream(as_json) as stream:
@@ -175,7 +175,7 @@ def looks(
             StudyStore.open(follower.store.root)
         elif not is_waiting:
             is_waiting = True
-            _common.echo(f"waiting for a study in {follower.store.root}", err=True)
+            printing.echo(f"waiting for a study in {follower.store.root}", err=True)
         time.sleep(interval)
 
 
@@ -221,9 +221,9 @@ def standing(look: FolderState, folder: Path) -> str:
         return PREPARING
     quoted = shlex.quote(str(folder))
     if look.missing:
-        missing = _common.count(look.missing, "final trial")
+        missing = wording.count(look.missing, "final trial")
         return f"stopped: no run is on, and {missing} still to come. Continue: tuneoff run {quoted}"
-    failed = f", {_common.count(look.failed, 'final trial')} failed" if look.failed else ""
+    failed = f", {wording.count(look.failed, 'final trial')} failed" if look.failed else ""
     return f"finished{failed}. Results: tuneoff report {quoted}"
 
 

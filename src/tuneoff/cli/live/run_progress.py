@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.cli._common import seconds
 from tuneoff.cli.live.remaining import Running
+from tuneoff.cli.wording import seconds
 from tuneoff.records.record import Status
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tuneoff.cli._common import seconds
 from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress
+from tuneoff.cli.wording import seconds
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
