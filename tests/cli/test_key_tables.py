@@ -12,7 +12,7 @@ MARKED = """# Costs
 
 By hand.
 
-<!-- keys: tuneoff.records.record.Noise without reason -->
+<!-- keys: tuneoff.records.measurements.Noise without reason -->
 an old table
 <!-- end of keys -->
 
@@ -26,7 +26,7 @@ def test_a_table_is_made_anew_between_its_markers_and_the_rest_stays(tmp_path: P
     ((path, text),) = with_tables(tmp_path).items()
     assert path.name == "page.md"
     assert text.startswith(
-        "# Costs\n\nBy hand.\n\n<!-- keys: tuneoff.records.record.Noise without reason -->\n| key | type |"
+        "# Costs\n\nBy hand.\n\n<!-- keys: tuneoff.records.measurements.Noise without reason -->\n| key | type |"
     )
     assert text.endswith("<!-- end of keys -->\n\nAlso by hand.\n")
     assert "an old table" not in text
@@ -36,8 +36,8 @@ def test_a_table_is_made_anew_between_its_markers_and_the_rest_stays(tmp_path: P
 
 def test_types_are_told_in_words_and_models_are_linked_to_their_tables(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text(
-        "## `Memory`\n<!-- keys: tuneoff.records.record.Memory -->\n<!-- end of keys -->\n"
-        "## One phase\n<!-- keys: tuneoff.records.record.PhaseMemory -->\n<!-- end of keys -->\n"
+        "## `Memory`\n<!-- keys: tuneoff.records.measurements.Memory -->\n<!-- end of keys -->\n"
+        "## One phase\n<!-- keys: tuneoff.records.measurements.PhaseMemory -->\n<!-- end of keys -->\n"
     )
     (tmp_path / "b.md").write_text("# B\n<!-- keys: tuneoff.records.record.TrialRecord -->\n<!-- end of keys -->\n")
     first, second = with_tables(tmp_path).values()

@@ -15,7 +15,8 @@ from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.files import stays_inside
 from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
-from tuneoff.records.record import TrialRecord, with_former_values
+from tuneoff.records.record import TrialRecord
+from tuneoff.records.upgrades import with_former_values
 from tuneoff.store import lock
 from tuneoff.store.checkpoints import KeptCheckpoints
 from tuneoff.store.files import (

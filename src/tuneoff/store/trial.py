@@ -24,10 +24,9 @@ from tuneoff.records.record import (
     PredictionsInfo,
     Status,
     TrialRecord,
-    upgraded,
-    upgraded_spec,
 )
 from tuneoff.records.served import Reply, Served
+from tuneoff.records.upgrades import upgraded, upgraded_spec
 from tuneoff.store.checkpoints import Checkpoints
 from tuneoff.store.deployability import DeployabilityFile
 from tuneoff.store.files import (

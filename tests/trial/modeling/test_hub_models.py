@@ -13,7 +13,7 @@ from tuneoff import sources
 from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceUnreachable, UnsupportedModel
 from tuneoff.planning.plan import plan
-from tuneoff.records.record import upgraded
+from tuneoff.records.upgrades import upgraded
 from tuneoff.store import TrialStore
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.export import export
