@@ -13,20 +13,12 @@ from pydantic import BaseModel
 from forecast_helpers import arm_forecast
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records import forecast
-from tuneoff.records.forecast import (
-    ArmForecast,
-    EstimatedStep,
-    ProfiledStep,
-    Remedy,
-    Shape,
-    StudyForecast,
-    corrected,
-    predictions_size,
-    recorded_seconds,
-    study_forecast,
-    upgraded,
-)
+from tuneoff.records.forecast import ArmForecast, EstimatedStep, ProfiledStep, Remedy, Shape, StudyForecast
+from tuneoff.records.forecast_correction import corrected
+from tuneoff.records.forecast_sums import recorded_seconds, study_forecast
+from tuneoff.records.predictions import predictions_size
 from tuneoff.records.record import Prediction
+from tuneoff.records.upgrades import upgraded_forecast
 from tuneoff.store import StudyStore
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
@@ -242,5 +234,5 @@ def test_a_forecast_of_the_first_version_is_read_in_todays_words() -> None:
         arm["how"] = how
         arm["counted"], arm["probed"] = arm.pop("estimated_steps"), arm.pop("profiled_steps")
         arm["missing"]["probed"] = arm["missing"].pop("profile")
-    assert StudyForecast.model_validate(upgraded(old)) == total
-    assert upgraded({"forecast_version": 99}) == {"forecast_version": 99}
+    assert StudyForecast.model_validate(upgraded_forecast(old)) == total
+    assert upgraded_forecast({"forecast_version": 99}) == {"forecast_version": 99}

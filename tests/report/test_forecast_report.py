@@ -16,7 +16,8 @@ from forecast_helpers import arm_forecast
 from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.side_by_side import join
-from tuneoff.records.forecast import ArmForecast, study_forecast
+from tuneoff.records.forecast import ArmForecast
+from tuneoff.records.forecast_sums import study_forecast
 from tuneoff.records.record import Status
 from tuneoff.report import markdown, terminal
 from tuneoff.report.builder import build_report

@@ -42,7 +42,7 @@ from tuneoff.interfaces.source import ModelFiles, Source
 from tuneoff.interfaces.tag_sequences import OUTSIDE, Entity, read_entities, split_tag, write_tags
 from tuneoff.interfaces.task import ColumnRole, Task, TaskOptions
 from tuneoff.interfaces.tracker import StudyInfo, Tracker, TrialInfo, flatten
-from tuneoff.records.forecast import Prior
+from tuneoff.records.prior import Prior
 from tuneoff.records.record import Finding, Metric, Prediction
 from tuneoff.records.served import Reply, Served
 

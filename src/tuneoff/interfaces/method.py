@@ -25,7 +25,7 @@ from tuneoff.interfaces.examples import Example
 from tuneoff.interfaces.model import Attached, StartRows, TaskView
 from tuneoff.interfaces.proposals import Proposal, ProposalSetting
 from tuneoff.interfaces.task import Produces, Task
-from tuneoff.records.forecast import Prior
+from tuneoff.records.prior import Prior
 from tuneoff.records.record import Finding, Prediction
 from tuneoff.records.served import Reply, Served
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from pydantic import Field
 
 from tuneoff.config.base import Frozen
@@ -52,3 +54,35 @@ class PredictionsInfo(Frozen):
     file: str = Field(description="name inside the trial's folder")
     sha256: str = Field(description="checksum of the file")
     rows: int = Field(description="predictions in it")
+
+
+def predictions_size(
+    targets: Iterable[str], labels: Sequence[str] = (), sources: Iterable[str] = (), metrics: int = 0
+) -> int:
+    """Computes in advance how many bytes the predictions take that a trial keeps of a split.
+
+    A line holds index, target and output, with a score for each class or the task's values for a text. An output is
+    taken to be as long as its target.
+
+    Args:
+        targets: target of every example of the split, in order.
+        labels: the classes; empty for a task that writes.
+        sources: inputs that are kept with the first examples, in order.
+        metrics: number of values that each example has in a task that writes text.
+    """
+    kept_sources = list(sources)
+    size = 0
+    for index, target in enumerate(targets):
+        line = Prediction(
+            index=index,
+            target=target,
+            output=target,
+            scores=(-1.234567,) * len(labels),
+            values={f"metric_{number}": 0.1234567890123456 for number in range(metrics)},
+            loss=None if labels else 12.34567890123456,
+            target_tokens=None if labels else 10,
+            generated_tokens=None if labels else 10,
+            source=kept_sources[index] if index < len(kept_sources) else "",
+        )
+        size += len(line.model_dump_json().encode()) + 1
+    return size

@@ -1,11 +1,11 @@
-"""Records and specifications of earlier versions, in the form of this one."""
+"""Records, specifications and forecasts of earlier versions, in the form of this one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def upgraded(body: dict[str, Any]) -> dict[str, Any]:
+def upgraded_record(body: dict[str, Any]) -> dict[str, Any]:
     """Returns a record as plain data in the form of this version; what its own version did not keep is null, with the
     reason.
 
@@ -48,3 +48,25 @@ def _with_seals(body: dict[str, Any]) -> dict[str, Any]:
         body["model"] = {**model, "checksum": None, "commit": checksum.removeprefix("commit:")}
         missing["model.checksum"] = reason
     return body
+
+
+def upgraded_forecast(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns a forecast as plain data in the words of this version; one of an unknown version unchanged."""
+    if body.get("forecast_version") != 1:
+        return body
+    arms = body.get("rows", {})
+    if isinstance(arms, dict):
+        arms = {label: _upgraded_arm(arm) if isinstance(arm, dict) else arm for label, arm in arms.items()}
+    return {**{key: value for key, value in body.items() if key != "rows"}, "forecast_version": 2, "arms": arms}
+
+
+def _upgraded_arm(arm: dict[str, Any]) -> dict[str, Any]:
+    """Returns an arm's forecast of version 1, which called a profile `probed` and an estimate `counted`."""
+    words = {"probed": "profile", "counted": "estimate"}
+    steps = {"probed": "profiled_steps", "counted": "estimated_steps"}
+    renamed = {steps.get(key, key): value for key, value in arm.items()}
+    if arm.get("how") in words:
+        renamed["how"] = words[arm["how"]]
+    if isinstance(missing := arm.get("missing"), dict):
+        renamed["missing"] = {words.get(figure, figure): reason for figure, reason in missing.items()}
+    return renamed

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.prior import COSTS, NO_PRIOR, TOLERANCE, PriorAdvice, Prospect
 from tuneoff.analysis.decisions.recommend import Shortfall
-from tuneoff.records.forecast import Prior, StudyForecast
+from tuneoff.records.forecast import StudyForecast
+from tuneoff.records.prior import Prior
 from tuneoff.report.arm_schema import MissingFigure
 from tuneoff.report.proposal_schema import Proposed
 from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text

@@ -14,9 +14,9 @@ from typing import Any
 from tuneoff.config.spec import SPEC_VERSION, StudySpec, TrialSpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.files import stays_inside
-from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast, upgraded
+from tuneoff.records.forecast import FORECAST_VERSION, StudyForecast
 from tuneoff.records.record import TrialRecord
-from tuneoff.records.upgrades import with_former_values
+from tuneoff.records.upgrades import upgraded_forecast, with_former_values
 from tuneoff.store import lock
 from tuneoff.store.checkpoints import KeptCheckpoints
 from tuneoff.store.files import (
@@ -277,7 +277,7 @@ class StudyStore(ResultFolder):
             return None
         body = read_json(path)
         if isinstance(body, dict):
-            body = upgraded(body)
+            body = upgraded_forecast(body)
             check_version(path, "forecast", body.get("forecast_version"), FORECAST_VERSION)
         return validated(StudyForecast, body, path, "a forecast")
 

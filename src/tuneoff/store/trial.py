@@ -26,7 +26,7 @@ from tuneoff.records.record import (
     TrialRecord,
 )
 from tuneoff.records.served import Reply, Served
-from tuneoff.records.upgrades import upgraded, upgraded_spec
+from tuneoff.records.upgrades import upgraded_record, upgraded_spec
 from tuneoff.store.checkpoints import Checkpoints
 from tuneoff.store.deployability import DeployabilityFile
 from tuneoff.store.files import (
@@ -230,7 +230,7 @@ class TrialStore(TrialLog):
         if not self.record_path.exists():
             return None
         hint = f"It was changed or damaged after it was written. {DAMAGED}"
-        body = upgraded(unsealed(self.record_path, read_json(self.record_path), hint=hint))
+        body = upgraded_record(unsealed(self.record_path, read_json(self.record_path), hint=hint))
         check_version(self.record_path, "record", body.get("record_version"), RECORD_VERSION)
         record = validated(TrialRecord, body, self.record_path, "a record")
         self._check_identity(record.spec, self.record_path)
@@ -303,7 +303,7 @@ class TrialStore(TrialLog):
         """Tells whether an earlier attempt, which was set aside to run the trial again, had ended without a score."""
         for path in (self.folder / "attempts").glob(f"*/{self.record_path.name}"):
             with suppress(StoreError):
-                status = upgraded(unsealed(path, read_json(path), hint=DAMAGED)).get("status")
+                status = upgraded_record(unsealed(path, read_json(path), hint=DAMAGED)).get("status")
                 if status not in {Status.COMPLETED, Status.CANCELLED}:
                     return True
         return False

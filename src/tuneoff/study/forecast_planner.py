@@ -15,13 +15,8 @@ from typing import TypeAlias
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, SourceError, StoreError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection
-from tuneoff.records.forecast import (
-    ArmForecast,
-    How,
-    StudyForecast,
-    corrected,
-    with_times_of,
-)
+from tuneoff.records.forecast import ArmForecast, How, StudyForecast, with_times_of
+from tuneoff.records.forecast_correction import corrected
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_worth, kept_forecast
 from tuneoff.study.to_come import ToCome

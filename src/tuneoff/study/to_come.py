@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from tuneoff.config.spec import PricesSpec, StudySpec, TrialSpec
 from tuneoff.planning.plan import plan
-from tuneoff.records.forecast import ArmForecast, StudyForecast, recorded_seconds, study_forecast
+from tuneoff.records.forecast import ArmForecast, StudyForecast
+from tuneoff.records.forecast_sums import recorded_seconds, study_forecast
 from tuneoff.search.racing import EXPECTED_SHARE
 from tuneoff.store import StudyStore
 from tuneoff.study import inputs, race_runner

@@ -7,7 +7,8 @@ import pytest
 from forecast_helpers import arm_forecast
 from tuneoff.analysis.decisions.limits import Limit, cost_limit
 from tuneoff.analysis.decisions.prior import PriorAdvice, advise
-from tuneoff.records.forecast import ArmForecast, Prior, StudyForecast
+from tuneoff.records.forecast import ArmForecast, StudyForecast
+from tuneoff.records.prior import Prior
 
 FULL, CLOSE, FAR = Prior(1, 1, "by definition"), Prior(0.8, 1.02, "close"), Prior(0.2, 0.9, "far")
 ROWS = {

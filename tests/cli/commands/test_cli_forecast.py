@@ -17,7 +17,8 @@ from tuneoff.cli.live.run_progress import RunProgress
 from tuneoff.cli.main import main
 from tuneoff.errors import ExecutorError, OutOfMemory
 from tuneoff.executors.base import Inspection
-from tuneoff.records.forecast import ArmForecast, Remedy, StudyForecast, study_forecast
+from tuneoff.records.forecast import ArmForecast, Remedy, StudyForecast
+from tuneoff.records.forecast_sums import study_forecast
 from tuneoff.store import StudyStore
 from tuneoff.study import forecast_planner as forecasts
 from tuneoff.study.forecast_planner import ForecastProgress

@@ -14,7 +14,8 @@ from forecast_helpers import arm_forecast
 from tuneoff.cli.main import main
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
-from tuneoff.records.forecast import ArmForecast, study_forecast
+from tuneoff.records.forecast import ArmForecast
+from tuneoff.records.forecast_sums import study_forecast
 from tuneoff.report import prior as words
 from tuneoff.report.recommendation_schema import SCHEMA_VERSION_BEFORE
 from tuneoff.store import StudyStore

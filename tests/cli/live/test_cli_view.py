@@ -17,7 +17,7 @@ from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress, o
 from tuneoff.cli.wording import seconds
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Progress
-from tuneoff.records.forecast import study_forecast
+from tuneoff.records.forecast_sums import study_forecast
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.study.study import Study
 

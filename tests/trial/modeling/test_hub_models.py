@@ -13,7 +13,7 @@ from tuneoff import sources
 from tuneoff.config.data import ModelSpec
 from tuneoff.errors import SourceUnreachable, UnsupportedModel
 from tuneoff.planning.plan import plan
-from tuneoff.records.upgrades import upgraded
+from tuneoff.records.upgrades import upgraded_record
 from tuneoff.store import TrialStore
 from tuneoff.tasks.classification import Classification
 from tuneoff.trial.export import export
@@ -149,6 +149,6 @@ def test_weights_that_are_out_of_reach_stop_a_study_before_its_first_trial(
 
 
 def test_records_of_version_1_kept_the_commit_in_the_place_of_a_checksum() -> None:
-    body = upgraded({"record_version": 1, "model": {"source": "org/model", "checksum": "commit:abc"}})
+    body = upgraded_record({"record_version": 1, "model": {"source": "org/model", "checksum": "commit:abc"}})
     assert body["model"] == {"source": "org/model", "checksum": None, "commit": "abc"}
     assert body["missing"]["model.checksum"]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.recommend import Shortfall
-from tuneoff.records.forecast import Prior, StudyForecast
+from tuneoff.records.forecast import StudyForecast
+from tuneoff.records.prior import Prior
 
 COSTS = ("time", "memory", "stored", "money")
 """The costs that a forecast knows, by their names in `AXES`."""

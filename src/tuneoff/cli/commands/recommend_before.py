@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tuneoff.analysis.decisions.prior import PriorAdvice
-    from tuneoff.records.forecast import Prior, StudyForecast
+    from tuneoff.records.forecast import StudyForecast
+    from tuneoff.records.prior import Prior
     from tuneoff.report.advice import Criteria
     from tuneoff.report.recommendation_schema import PriorReport
     from tuneoff.study.study import Study
@@ -150,7 +151,7 @@ def read_priors(texts: Iterable[str], labels: Sequence[str]) -> dict[str, Prior]
     Raises:
         StudyError: if one is not `NAME=LOW..HIGH`, is no interval, or names no arm.
     """
-    from tuneoff.records.forecast import Prior
+    from tuneoff.records.prior import Prior
 
     priors = {}
     for text in texts:

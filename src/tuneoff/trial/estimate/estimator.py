@@ -18,7 +18,8 @@ from tuneoff.errors import Cancelled
 from tuneoff.interfaces import Baseline, Example, Features, Method, ServedModel, Task, computed_tokens
 from tuneoff.measure.environment import device_name, processor
 from tuneoff.measure.memory import resident_bytes
-from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape, predictions_size
+from tuneoff.records.forecast import ArmForecast, EstimatedStep, How, ProfiledStep, Shape
+from tuneoff.records.predictions import predictions_size
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.estimate.counts import ForecastCounts, ForecastRequest
 from tuneoff.trial.estimate.evaluations import Evaluations
