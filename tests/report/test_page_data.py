@@ -13,7 +13,7 @@ from tuneoff.analysis.decisions import rule_data
 from tuneoff.analysis.decisions.limits import cost_limit
 from tuneoff.records.record import Inference
 from tuneoff.report import build, page_data
-from tuneoff.report.recommendation import LIMIT_OPTIONS
+from tuneoff.report.cost_wording import LIMIT_OPTIONS
 from tuneoff.store import StudyStore
 
 LEVELS = {

@@ -19,7 +19,8 @@ from tuneoff.errors import StoreError, StudyError, did_you_mean
 from tuneoff.planning.problems import margin_problem
 from tuneoff.records.record import Metric
 from tuneoff.report import recommendation
-from tuneoff.report.recommendation import LIMIT_OPTIONS, Costs
+from tuneoff.report.cost_wording import LIMIT_OPTIONS
+from tuneoff.report.recommendation import Costs
 from tuneoff.report.recommendation_data import build_recommendation
 from tuneoff.report.recommendation_schema import RecommendationReport
 from tuneoff.store import StudyStore

@@ -19,7 +19,7 @@ from tuneoff.report import columns, units
 from tuneoff.report.arm_schema import ArmSummary, Figure
 from tuneoff.report.charts.chart import Chart
 from tuneoff.report.charts.style import COLOURS, MARKERS, assign_styles
-from tuneoff.report.recommendation import COST_NAMES, LIMIT_OPTIONS, SUPERLATIVES, figure_text
+from tuneoff.report.cost_wording import COST_NAMES, LIMIT_OPTIONS, SUPERLATIVES, figure_text
 from tuneoff.report.schema import Report
 
 _SIZES = {name: BYTES[name] for name in ("TB", "GB", "MB", "kB", "B")}

@@ -10,8 +10,8 @@ from tuneoff.analysis.decisions.recommend import Shortfall
 from tuneoff.records.forecast import StudyForecast
 from tuneoff.records.prior import Prior
 from tuneoff.report.arm_schema import MissingFigure
+from tuneoff.report.cost_wording import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text
 from tuneoff.report.proposal_schema import Proposed
-from tuneoff.report.recommendation import COST_NAMES, cheapest_text, figure_text, limit_text, winner_text
 from tuneoff.report.recommendation_data import limit_summary, shortfall_summary
 from tuneoff.report.recommendation_schema import ExpectedArm, PriorReport
 from tuneoff.report.wording import join

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuneoff.analysis.axes import AXES, Axis
+from tuneoff.analysis.axes import AXES
 from tuneoff.analysis.decisions.limits import Limit
 from tuneoff.analysis.decisions.pareto import Front
 from tuneoff.analysis.decisions.recommend import Change, Recommendation, Shortfall
@@ -13,7 +13,8 @@ from tuneoff.analysis.figures import metric_name
 from tuneoff.analysis.results import Results
 from tuneoff.analysis.statistics import SEEDS_REQUIRED, Pair
 from tuneoff.config.deployability import TITLES
-from tuneoff.report import columns, units
+from tuneoff.report import columns
+from tuneoff.report.cost_wording import COST_NAMES, cheapest_text, figure_text, limit_name, limit_text, winner_text
 from tuneoff.report.scope import unvaried_text
 from tuneoff.report.wording import (
     NO_SCORE,
@@ -27,36 +28,6 @@ from tuneoff.report.wording import (
 
 SHOWN = 4
 """Most excluded arms, and probabilities, that the words name; the data hold all."""
-SUPERLATIVES = {
-    "time": "trains fastest",
-    "memory": "needs the least memory",
-    "stored": "stores the least",
-    "parameters": "trains the fewest parameters",
-    "latency": "answers fastest",
-    "energy": "uses the least energy",
-    "money": "costs the least money",
-    "forgetting": "forgets the least",
-}
-COST_NAMES = {
-    "time": "train time",
-    "memory": "peak memory",
-    "stored": "stored size",
-    "parameters": "trained parameters",
-    "latency": "latency",
-    "energy": "energy",
-    "money": "money",
-    "forgetting": "forgetting",
-}
-"""Every cost in words; `SUPERLATIVES`: what the arm with the least of it does."""
-LIMIT_OPTIONS = {
-    "memory": "--max-memory",
-    "time": "--max-train-time",
-    "stored": "--max-stored",
-    "latency": "--max-latency",
-    "money": "--max-money",
-    "forgetting": "--max-forgetting",
-}
-"""Cost that may be limited -> its option."""
 TOLD_COSTS = ("time", "memory", "stored", "money", "forgetting")
 """Costs that the answer tells."""
 Costs = dict[str, dict[str, float]]
@@ -81,17 +52,6 @@ def lines(results: Results, recommendation: Recommendation, costs: Costs) -> lis
         *_scope(results, recommendation),
     ]
     return parts
-
-
-def winner_text(prefer: str | None) -> str:
-    """Returns which of several equally good arms a rule names: the one with the least of a cost, where one is
-    preferred."""
-    return f"the one that {SUPERLATIVES[prefer]}" if prefer else "the best"
-
-
-def cheapest_text(answer: str | None, prefer: str | None) -> str:
-    """Returns the end of a sentence on equally good arms; empty where no cost is preferred."""
-    return f"; of these {answer} {SUPERLATIVES[prefer]}" if prefer else ""
 
 
 def rule_text(recommendation: Recommendation) -> str:
@@ -130,16 +90,6 @@ def front_text(front: Front) -> str:
     if front.left_out:
         text += f" Left out: {'; '.join(f'{label} ({reason})' for label, reason in front.left_out.items())}."
     return text
-
-
-def limit_text(limit: Limit) -> str:
-    """Formats a limit: `peak memory at most 4GB`, `accuracy at most 0.01 worse than full`."""
-    if limit.form is not None:
-        return f"a form “{TITLES[limit.form]}” that works"
-    if limit.metric and limit.reference:
-        return f"{metric_name(limit.metric.name)} at most {limit.text} worse than {limit.reference}"
-    name = _limit_name(limit)
-    return f"{name} {'at least' if limit.at_least else 'at most'} {limit.text}"
 
 
 def _answer(recommendation: Recommendation, costs: Costs) -> list[str]:
@@ -316,7 +266,7 @@ def _change(recommendation: Recommendation, change: Change) -> str:
     if change.kind == "quality_alone" or change.limit is None or change.bound is None:
         return f"by {_metric(recommendation)} alone: {change.to}"
     limit = change.limit
-    name = _limit_name(limit)
+    name = limit_name(limit)
     # To relax it takes at least this much, to tighten more than this: rounded to the nearest it might not do.
     bound = _limited(recommendation, limit, change.bound, up=(change.kind == "relax") != limit.at_least)
     to = change.to or "none would fit"
@@ -410,7 +360,7 @@ def _shortfall(recommendation: Recommendation, shortfall: Shortfall) -> str:
     limit = shortfall.limit
     if limit.form is not None:
         return f"form “{TITLES[limit.form]}”: {shortfall.reason}"
-    name = _limit_name(limit)
+    name = limit_name(limit)
     if shortfall.figure is None or shortfall.excess is None:
         return f"{name} not known: {shortfall.reason}"
     if limit.reference:
@@ -429,33 +379,12 @@ def _metric(recommendation: Recommendation) -> str:
     return metric_name(recommendation.metric.name)
 
 
-def _limit_name(limit: Limit) -> str:
-    if limit.reference:
-        return f"how much worse it is than {limit.reference}"
-    return COST_NAMES[limit.axis.name] if limit.axis else metric_name(limit.name)
-
-
 def _limited(recommendation: Recommendation, limit: Limit, value: float, up: bool | None = None) -> str:
     """Formats a figure in the limit's unit; of a metric rounded up or down where that is asked for."""
     if limit.axis is not None:
         return figure_text(limit.axis, value, recommendation.currency)
     unit = limit.metric.unit if limit.metric else recommendation.metric.unit
     return columns.score(value, unit=unit) if up is None else columns.bound(value, unit, up)
-
-
-def figure_text(axis: Axis, value: float, currency: str = "") -> str:
-    """Formats a cost in its unit, for people; `currency` is the word for money."""
-    if axis.unit == "count":
-        return units.count(value)
-    if axis.unit == "change":
-        return units.change_spread(value, None)
-    if axis.unit == "money":
-        return f"{units.number(value)} {currency}".rstrip()
-    return {"seconds": units.seconds, "bytes": units.size}.get(axis.unit, _joules)(value)
-
-
-def _joules(value: float) -> str:
-    return f"{units.number(value)} J"
 
 
 def _score(recommendation: Recommendation, value: float | None) -> str:

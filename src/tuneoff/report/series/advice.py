@@ -19,7 +19,7 @@ from tuneoff.analysis.series.sizes import find_sizes
 from tuneoff.errors import StudyError
 from tuneoff.records.record import Direction
 from tuneoff.report.advice import Advice, Criteria, advise_results
-from tuneoff.report.recommendation import limit_text
+from tuneoff.report.cost_wording import limit_text
 from tuneoff.report.series.builder import gains_of, held_out_of
 from tuneoff.report.series.schema import GainSummary, SeriesRecommendation, SetsStanding
 from tuneoff.report.series.wording import LAW_DOUBT, absent, gain_text, once
