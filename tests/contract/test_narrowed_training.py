@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneoff.interfaces import Attached
 from tuneoff.tasks.generation import Generation
-from tuneoff.testing.methods import Case, FrozenBf16Contract, compare_frozen_bf16
+from tuneoff.testing.method_training import compare_frozen_bf16
+from tuneoff.testing.methods import Case, FrozenBf16Contract
 from tuneoff.testing.settings import END, Setting, attach, build, create
 from tuneoff.trial.modeling.frozen_bf16 import NARROW, keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import apply_policy

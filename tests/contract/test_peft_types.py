@@ -12,7 +12,7 @@ from tuneoff import registry
 from tuneoff.errors import StoreError, UnsupportedModel
 from tuneoff.interfaces import Attached, Method
 from tuneoff.measure.parameters import BaseIdentity, count
-from tuneoff.testing.methods import compare_plain_lora
+from tuneoff.testing.method_attachment import compare_plain_lora
 from tuneoff.testing.settings import Setting, attach, step
 
 FAMILY = registry.methods().families()["peft"]

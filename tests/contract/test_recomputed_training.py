@@ -10,7 +10,8 @@ from test_methods import TRAINABLE, refusal
 from test_peft_types import CASES as PEFT_CASES
 from test_peft_types import options_of
 
-from tuneoff.testing.methods import ActivationCheckpointingContract, Case, compare_activation_checkpointing
+from tuneoff.testing.method_training import compare_activation_checkpointing
+from tuneoff.testing.methods import ActivationCheckpointingContract, Case
 from tuneoff.testing.settings import Setting
 
 QUICK = {Setting("class", "bert"), Setting("text", "gpt2"), Setting("text", "t5")}

@@ -38,7 +38,8 @@ _HOMES = {
 __all__ = ["ExecutorContract", "MethodContract", "MetricContract", "SourceContract", "TaskContract", "TrackerContract"]
 
 # So that a failed assertion of a suite shows its values, as one of a test file does.
-for _module in sorted(set(_HOMES.values())):
+_METHOD_SUITES = ("method_attachment", "method_training", "method_resumption")
+for _module in (*_HOMES.values(), *_METHOD_SUITES):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 
