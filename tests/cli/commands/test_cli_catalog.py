@@ -10,12 +10,13 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tuneoff import registry
-from tuneoff.cli.commands import catalog
+from tuneoff.cli.commands import list_
 from tuneoff.cli.main import main
+from tuneoff.cli.option_tables import options
 from tuneoff.planning import loading
 
 
-@pytest.mark.parametrize("kind", catalog.KINDS)
+@pytest.mark.parametrize("kind", list_.KINDS)
 def test_every_kind_is_listed_in_words_and_as_json(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", kind, "--json"]) == 0
     items = json.loads(capsys.readouterr().out)
@@ -29,12 +30,12 @@ def test_every_kind_is_listed_in_words_and_as_json(kind: str, capsys: pytest.Cap
 def test_kinds_that_follow_a_registry_are_complete() -> None:
     for kind, known in (("methods", registry.methods()), ("tasks", registry.tasks()), ("sources", registry.sources())):
         families = [f"{family}:<variant>" for family in known.families()]
-        assert sorted(item["name"] for item in catalog.KINDS[kind]()) == sorted([*known, *families])
-    assert [item["name"] for item in catalog.KINDS["recipes"]()] == loading.recipe_names()
+        assert sorted(item["name"] for item in list_.KINDS[kind]()) == sorted([*known, *families])
+    assert [item["name"] for item in list_.KINDS["recipes"]()] == loading.recipe_names()
 
 
 def test_floors_come_first() -> None:
-    trains = [item["trains"] for item in catalog.KINDS["methods"]()]
+    trains = [item["trains"] for item in list_.KINDS["methods"]()]
     assert trains == sorted(trains)
 
 
@@ -128,7 +129,7 @@ class Options(BaseModel):
 
 
 def test_options_are_described_in_words() -> None:
-    found = {option["name"]: option for option in catalog.options(Options)}
+    found = {option["name"]: option for option in options(Options)}
     assert found["rank"]["type"] == "integer ≥ 1 and < 64"
     assert found["kind"]["type"] == "'a' or 'b'"
     assert found["names"]["type"] == "list of text or null"

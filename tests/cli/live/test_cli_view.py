@@ -13,7 +13,9 @@ from rich.console import Console
 
 from forecast_helpers import arm_forecast
 from tuneoff.cli.live import view
-from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress, outcome
+from tuneoff.cli.live.arm_progress import ArmProgress
+from tuneoff.cli.live.run_progress import PREPARING, RunProgress
+from tuneoff.cli.live.trial_wording import outcome
 from tuneoff.cli.wording import seconds
 from tuneoff.config.spec import TrialSpec
 from tuneoff.executors.base import Progress

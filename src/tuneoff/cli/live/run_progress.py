@@ -6,17 +6,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.cli.live.arm_progress import ArmProgress, arms_of
 from tuneoff.cli.live.remaining import Running
+from tuneoff.cli.live.trial_wording import continued, outcome, selects, writes
 from tuneoff.cli.wording import seconds
 from tuneoff.records.record import Status
 
 if TYPE_CHECKING:
     from tuneoff.config.spec import TrialSpec
     from tuneoff.executors.base import Progress
-    from tuneoff.interfaces import Task
     from tuneoff.records.forecast import StudyForecast
     from tuneoff.records.record import TrialRecord
     from tuneoff.store import KeptCheckpoints
@@ -24,27 +24,6 @@ if TYPE_CHECKING:
 OWN_FIGURES = {"cpu_percent", "resident_bytes", "gpu_memory_bytes"}
 """Figures of a `machine` event that are of one trial alone."""
 PREPARING = "preparing (loading libraries, model and data)"
-
-
-@dataclass
-class ArmProgress:
-    """What is known of one arm of the study.
-
-    Attributes:
-        planned, done, failed: numbers of its final trials: all, completed, and ended in any other way.
-        score: mean of the primary metric on test over the completed ones.
-        to_try, tried: numbers of its search trials: all, and those with a record.
-        best: the best validation score among these.
-    """
-
-    label: str
-    planned: int = 0
-    done: int = 0
-    failed: int = 0
-    score: float | None = None
-    to_try: int = 0
-    tried: int = 0
-    best: float | None = None
 
 
 class RunProgress:
@@ -350,33 +329,8 @@ class RunProgress:
         )
 
     def arms(self) -> tuple[list[ArmProgress], str, str]:
-        """Returns what is known of each arm, in the study's order; and the metrics of its test and validation scores,
-        empty before the first of them."""
-        arms: dict[str, ArmProgress] = {}
-        # The final trials have all arms in the study's order; the search, before them, lacks arms that do not train.
-        for trial in sorted(self.trials, key=lambda trial: trial.purpose == "search"):
-            arm = arms.setdefault(trial.label, ArmProgress(trial.label))
-            if trial.purpose == "search":
-                arm.to_try += 1
-            else:
-                arm.planned += 1
-        test_metric, search_metric = "", ""
-        scores: dict[str, list[float]] = {}
-        for record in self.records.values():
-            arm = arms[record.spec.label]
-            if record.spec.purpose == "search":
-                arm.tried += 1
-                search_metric = _note_best(arm, record) or search_metric
-                continue
-            arm.done += record.status.finished
-            arm.failed += not record.status.finished
-            score = record.metric(record.primary_metric or "")
-            if record.status.finished and score is not None:
-                test_metric = record.primary_metric or ""
-                scores.setdefault(arm.label, []).append(score)
-        for label, values in scores.items():
-            arms[label].score = sum(values) / len(values)
-        return list(arms.values()), test_metric, search_metric
+        """Returns what is known of each arm; see `arm_progress.arms_of`."""
+        return arms_of(self.trials, self.records.values())
 
 
 Kind = tuple[str, str, int]
@@ -384,56 +338,3 @@ Kind = tuple[str, str, int]
 
 def _kind(trial: TrialSpec) -> Kind:
     return trial.purpose, trial.label, trial.seed
-
-
-def _note_best(arm: ArmProgress, record: TrialRecord) -> str:
-    """Keeps a search trial's validation score if it is the arm's best; returns the metric's name, empty without a
-    score."""
-    name = selects(record.spec)
-    metric = next((m for m in record.metrics if m.split == "validation" and m.name == (name or m.name)), None)
-    if metric is None or not record.status.finished:
-        return ""
-    better = max if metric.direction == "higher" else min
-    arm.best = metric.value if arm.best is None else better(arm.best, metric.value)
-    return metric.name
-
-
-def selects(trial: TrialSpec) -> str:
-    """Returns the validation metric that selects the trial's checkpoint; empty where its task is not installed here."""
-    task = _task(trial)
-    return trial.protocol.select_metric or "" if task is None else task.selects(trial.protocol.select_metric)
-
-
-def writes(trial: TrialSpec) -> bool:
-    """Tells whether the trial's test generates text."""
-    task = _task(trial)
-    return task is not None and task.produces == "text"
-
-
-def _task(trial: TrialSpec) -> Task | None:
-    from tuneoff import registry
-    from tuneoff.errors import StudyError
-
-    try:
-        return registry.create_task(trial.task)
-    except StudyError:
-        # Tasks and metrics may be a third party's plug-ins, which need not be installed where `watch` runs.
-        return None
-
-
-def continued(event: dict[str, Any]) -> str:
-    """Describes from where a trial continues."""
-    spent = seconds(float(event.get("earlier_seconds") or 0.0))
-    return f"continues from step {event.get('step')} of {event.get('steps')} (a checkpoint after {spent})"
-
-
-def outcome(record: TrialRecord, spent: float | None, earlier: bool) -> str:
-    """Describes in one line how a trial ended."""
-    if not record.status.finished:
-        cause = record.cause.strip().splitlines()
-        return f"{record.status.value} after {seconds(spent)}" + (f": {cause[0]}" if cause else "")
-    search = record.spec.purpose == "search"
-    name, split = (selects(record.spec), "validation") if search else (record.primary_metric, "test")
-    score = None if name is None else record.metric(name, split)
-    score_text = "" if score is None else f", {split} {name} {score:.3f}"
-    return f"finished earlier{score_text}" if earlier else f"completed in {seconds(spent)}{score_text}"

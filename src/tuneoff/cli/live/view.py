@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tuneoff.cli.live.run_progress import PREPARING, ArmProgress, RunProgress
+from tuneoff.cli.live.arm_progress import ArmProgress
+from tuneoff.cli.live.run_progress import PREPARING, RunProgress
 from tuneoff.cli.wording import seconds
 
 if TYPE_CHECKING:
