@@ -10,7 +10,8 @@ import pytest
 from record_helpers import Level, World, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.results import gather
-from tuneoff.analysis.search_rounds import outline, recorded, recorded_choices
+from tuneoff.analysis.search_data import recorded, recorded_choices
+from tuneoff.analysis.search_rounds import outline
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import StudyError
 from tuneoff.planning import loading

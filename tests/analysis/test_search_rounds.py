@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tuneoff.analysis.search_rounds import Search, outline, recorded
+from tuneoff.analysis.search_data import as_data, recorded
+from tuneoff.analysis.search_rounds import Search, outline
 from tuneoff.config.execution import ExecutionSpec
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import ExecutorError, StudyError
@@ -150,7 +151,7 @@ def test_a_search_stopped_anywhere_goes_on_as_if_it_had_not(study: StudySpec, tm
         rest, ran = search(study, folder)
         assert ran == ids[stop:], f"stopped before trial {stop}"
         assert rest.chosen == whole.chosen
-        assert rest.as_data() == whole.as_data()
+        assert as_data(rest) == as_data(whole)
 
 
 def test_a_search_does_not_go_on_by_other_rules(
@@ -178,7 +179,7 @@ def test_what_a_search_by_other_rules_chose_counts_once_it_is_over(
     monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
     monkeypatch.setattr("tuneoff.analysis.search_rounds.suggest", suggest)
     again, ran = search(study, tmp_path)
-    assert (ran, again.chosen, again.as_data()) == ([], whole.chosen, whole.as_data())
+    assert (ran, again.chosen, as_data(again)) == ([], whole.chosen, as_data(whole))
 
 
 def test_other_rules_that_searched_other_rows_are_no_matter(
@@ -206,11 +207,11 @@ def test_each_trial_is_known_by_the_sources_of_its_own(
     fingerprints = {"rows": "r", "weights": "w", "notes.csv": "n"}
     whole = SearchRunner(study, fingerprints, StudyStore(tmp_path))
     whole.run(Pretender(), lambda _: None)
-    assert recorded(StudyStore.open(tmp_path)) == whole.as_data()
+    assert recorded(StudyStore.open(tmp_path)) == as_data(whole)
     monkeypatch.setattr("tuneoff.search.sampling.RULES", 0)
     again, executor = SearchRunner(study, fingerprints, StudyStore(tmp_path)), Pretender()
     again.run(executor, lambda _: None)
-    assert (executor.ran, again.as_data()) == ([], whole.as_data())
+    assert (executor.ran, as_data(again)) == ([], as_data(whole))
 
 
 def test_a_search_by_other_rules_is_refused_before_anything_is_looked_at(
@@ -267,15 +268,15 @@ def test_rounds_without_a_need_for_outcomes_are_one_where_trials_train_together(
     together, ran = search(asked, tmp_path / "together", executor)
     assert executor.rounds == rounds
     assert sorted(ran) == sorted(ids)
-    assert together.as_data() == one_by_one.as_data()
-    assert recorded(StudyStore.open(tmp_path / "together")) == one_by_one.as_data()
+    assert as_data(together) == as_data(one_by_one)
+    assert recorded(StudyStore.open(tmp_path / "together")) == as_data(one_by_one)
     assert not search(asked, tmp_path / "together", Over())[1]
     for stop in (0, 5, 17):
         folder = tmp_path / str(stop)
         with pytest.raises(KeyboardInterrupt):
             search(asked, folder, Grouping(stop))
         rest, _ = search(asked, folder, Grouping())
-        assert rest.as_data() == one_by_one.as_data()
+        assert as_data(rest) == as_data(one_by_one)
 
 
 def test_more_trials_keep_those_that_there_are(study: StudySpec, tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_a_shorter_search_is_told_by_its_own_trials(make_study: MakeStudy, tmp_p
         asked = make_study(methods=["lora", "full"], protocol={"search": {"trials": trials}})
         found, ran = search(asked, tmp_path)
         assert len(ran) == (16 if trials == 8 else 0)
-        assert recorded(StudyStore.open(tmp_path)) == found.as_data()
+        assert recorded(StudyStore.open(tmp_path)) == as_data(found)
 
 
 def test_a_search_that_went_on_otherwise_is_told_without_what_it_had_tried_before(
@@ -303,7 +304,7 @@ def test_a_search_that_went_on_otherwise_is_told_without_what_it_had_tried_befor
     search(study, tmp_path, Pretender(lambda _: next(failing, Status.COMPLETED)))
     again, ran = search(study, tmp_path)
     assert len(ran) > 1, "what was suggested after the failure is suggested otherwise"
-    assert recorded(StudyStore.open(tmp_path)) == again.as_data()
+    assert recorded(StudyStore.open(tmp_path)) == as_data(again)
 
 
 def test_a_run_of_some_rows_keeps_what_was_found_of_the_others(study: StudySpec, tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_a_row_that_ran_on_alone_is_told_whole_in_a_search_that_is_not_over(stud
     assert {label: len(arm["tried"]) for label, arm in data["arms"].items()} == {"lora": 1, "full": 10}
     assert (data["complete"], data["equal"]) == (False, False)
     search(study, tmp_path)
-    assert recorded(StudyStore.open(tmp_path)) == search(study, tmp_path / "whole")[0].as_data()
+    assert recorded(StudyStore.open(tmp_path)) == as_data(search(study, tmp_path / "whole")[0])
 
 
 def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study: StudySpec, tmp_path: Path) -> None:
@@ -336,13 +337,13 @@ def test_the_choice_is_the_best_on_validation_and_the_verdict_stands_at_it(study
     trials = {trial.label: trial for trial in plan(study, {}, found.chosen)}
     assert trials["lora"].learning_rate == found.chosen["lora"]["learning_rate"]
     assert trials["lora"].options["r"] == found.chosen["lora"]["r"]
-    assert found.as_data()["arms"]["lora"]["train_seconds"] == 20.0
+    assert as_data(found)["arms"]["lora"]["train_seconds"] == 20.0
 
 
 def test_a_metric_to_be_lowered_is_lowered(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(methods={"lora": {}}, protocol={"search": 6, "select_metric": "loss"})
     found, _ = search(study, tmp_path)
-    data = found.as_data()
+    data = as_data(found)
     assert data["metric"] == {"name": "loss", "direction": "lower", "split": "validation"}
     tried = data["arms"]["lora"]["tried"]
     assert data["arms"]["lora"]["best"] == min(tried, key=lambda one: float(one["score"]))["trial"]
@@ -381,7 +382,7 @@ def test_a_row_without_any_result_says_why(study: StudySpec, tmp_path: Path) -> 
     assert found.hopeless.keys() == {"full"}
     assert found.hopeless["full"].startswith("none of the 10 search trials of 'full' completed")
     assert found.hopeless["full"].endswith("the last ended as diverged: so it is")
-    arm = found.as_data()["arms"]["full"]
+    arm = as_data(found)["arms"]["full"]
     assert (arm["choice"], arm["best"], arm["failed"]) == (None, None, 10)
 
 
@@ -394,7 +395,7 @@ def test_growing_gives_every_row_as_many_more(make_study: MakeStudy, tmp_path: P
     found, ran = search(study, tmp_path)
     assert found.complete
     assert [trial_id.split("-")[0] for trial_id in ran] == ["low", "wide"] * 12
-    data = found.as_data()["arms"]
+    data = as_data(found)["arms"]
     assert (data["low"]["grown"], data["wide"]["grown"]) == (True, False)
     assert data["low"]["space"]["learning_rate"]["high"] == pytest.approx(3e-2)
     assert data["low"]["tried"][8]["values"]["learning_rate"] == pytest.approx(math.sqrt(3e-3 * 3e-2), rel=1e-3)
@@ -405,11 +406,11 @@ def test_nothing_grows_without_an_edge_and_the_edge_is_told(make_study: MakeStud
     arms = {"wide": {"method": "lora", "learning_rate": {"search": {"low": 1e-4, "high": 1e-1}}}}
     found, ran = search(make_study(methods=arms, protocol={"search": {"trials": 8, "grow": True}}), tmp_path / "a")
     assert len(ran) == 8
-    assert found.as_data()["arms"]["wide"]["at_edge"] == {}
+    assert as_data(found)["arms"]["wide"]["at_edge"] == {}
     arms["wide"]["learning_rate"] = {"search": {"low": 1e-5, "high": 1e-3}}
     found, ran = search(make_study(methods=arms, protocol={"search": {"trials": 8}}), tmp_path / "b")
     assert len(ran) == 8, "it does not grow unasked"
-    assert found.as_data()["arms"]["wide"]["at_edge"] == {"learning_rate": "upper"}
+    assert as_data(found)["arms"]["wide"]["at_edge"] == {"learning_rate": "upper"}
 
 
 def test_a_small_row_is_tried_completely(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -450,7 +451,7 @@ def test_growth_does_not_hang_on_which_rows_a_run_was_asked_for(
     assert counts == ([9, 9] if order[0] == "low" else [6, 12])
     data = recorded(StudyStore.open(tmp_path / "parts"))
     assert data is not None
-    expected = whole.as_data()
+    expected = as_data(whole)
     assert data | {"arms": None} == expected | {"arms": None}
     assert data["arms"] == expected["arms"]
     assert found.chosen == whole.chosen
@@ -533,7 +534,7 @@ def test_the_better_half_of_every_row_goes_on_with_twice_the_steps(pruned: Study
 def test_a_search_without_pruning_is_what_it_was(study: StudySpec, tmp_path: Path) -> None:
     found, ran = search(study, tmp_path)
     assert {StudyStore(tmp_path).trial(trial_id).spec().protocol.max_steps for trial_id in ran} == {None}
-    data = found.as_data()
+    data = as_data(found)
     assert data["rungs"] == []
     assert {one["rung"] for arm in data["arms"].values() for one in arm["tried"]} == {0}
 
@@ -547,7 +548,7 @@ def test_a_pruned_search_stopped_anywhere_goes_on_as_if_it_had_not(pruned: Study
         assert Search(pruned, {}, StudyStore(folder)).missing()[0].id == ids[stop]
         rest, ran = search(pruned, folder)
         assert ran == ids[stop:], f"stopped before trial {stop}"
-        assert rest.as_data() == whole.as_data()
+        assert as_data(rest) == as_data(whole)
     assert search(pruned, tmp_path / "whole")[1] == []
 
 
@@ -582,7 +583,7 @@ def test_what_failed_does_not_go_on_and_the_choice_falls_to_what_came_furthest(
     assert high
     assert {o.rung for o in high} == {0}
     assert search(study, tmp_path, Pretender(ending))[1] == [], "divergence is an answer"
-    assert found.as_data()["equal"], "as many configurations of each"
+    assert as_data(found)["equal"], "as many configurations of each"
 
 
 def test_a_pruned_row_without_any_result_says_why(pruned: StudySpec, tmp_path: Path) -> None:
@@ -598,7 +599,7 @@ def test_some_rows_alone_are_pruned_like_all(pruned: StudySpec, tmp_path: Path) 
     for label in ("full", "lora"):
         _, ran = search(narrow(pruned, methods=[label]), tmp_path / "parts")
         assert len(ran) == 15
-    assert recorded(StudyStore.open(tmp_path / "parts")) == whole.as_data()
+    assert recorded(StudyStore.open(tmp_path / "parts")) == as_data(whole)
 
 
 def test_rows_too_few_for_the_rungs_are_refused_before_anything_is_written(
@@ -663,7 +664,7 @@ def test_a_trial_in_the_worst_quartile_of_its_own_arm_is_stopped_and_never_chose
         assert arm.best is not None
         assert arm.records[arm.best].spec.id == best.spec.id, "these curves do not cross"
     data = recorded(StudyStore.open(tmp_path))
-    assert data == found.as_data()
+    assert data == as_data(found)
     assert 0 < sum(outcome.stopped for arm in found.arms.values() for outcome in arm.history) < 12
     assert [each["stopped"] for each in data["arms"]["lora"]["tried"]] == [
         o.stopped for o in found.arms["lora"].history
@@ -678,7 +679,7 @@ def test_a_stopping_search_that_is_interrupted_goes_on_as_if_it_had_not(
         search(stopping_study, tmp_path / "part", Validator(stop=13))
     rest, ran = search(stopping_study, tmp_path / "part", Validator())
     assert ran == ids[13:]
-    assert rest.as_data() == whole.as_data()
+    assert as_data(rest) == as_data(whole)
 
 
 def test_rounds_that_may_be_stopped_come_one_by_one(stopping_study: StudySpec, tmp_path: Path) -> None:

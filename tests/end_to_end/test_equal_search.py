@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from running_helpers import Ended, OneExecutor, SharedExecutor, Tiny, tiny_rows, write_rows
-from tuneoff.analysis.search_rounds import recorded
+from tuneoff.analysis.search_data import recorded
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import DataError, StoreError
 from tuneoff.executors.base import Listener, Progress

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuneoff.analysis.search_rounds import Search, recorded, recorded_choices, search_data
+from tuneoff.analysis.search_data import recorded, recorded_choices, search_data
+from tuneoff.analysis.search_rounds import Search
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.planning.loading import parse
 from tuneoff.planning.plan import plan, search_studies

@@ -16,7 +16,7 @@ from rich.console import Console
 from record_helpers import Level, World, build_search, build_store, small_study
 from tuneoff import report
 from tuneoff.analysis.results import gather
-from tuneoff.analysis.search_rounds import recorded
+from tuneoff.analysis.search_data import recorded
 from tuneoff.planning.plan import plan
 from tuneoff.report import terminal
 from tuneoff.report.builder import build_report

@@ -12,7 +12,8 @@ import pytest
 from record_helpers import build_search, small_study
 from tuneoff import registry, report
 from tuneoff.analysis.results import gather
-from tuneoff.analysis.search_rounds import Search, recorded
+from tuneoff.analysis.search_data import as_data, recorded
+from tuneoff.analysis.search_rounds import Search
 from tuneoff.errors import StudyError
 from tuneoff.planning.plan import plan
 from tuneoff.store import StudyStore
@@ -43,7 +44,7 @@ def test_what_was_found_is_read_out_of_the_records(
     search: str, rounds: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = searched(tmp_path, SEARCHES[search], rounds)
-    expected = Search(store.study(), {}, store).as_data()
+    expected = as_data(Search(store.study(), {}, store))
     assert expected["complete"] == (rounds is None)
     monkeypatch.setattr("tuneoff.analysis.search_rounds.suggest", no_suggestions)
     assert recorded(store) == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.analysis.money import with_money
-from tuneoff.analysis.search_rounds import recorded
+from tuneoff.analysis.search_data import recorded
 from tuneoff.checksums import content_hash
 from tuneoff.collection import without_collection
 from tuneoff.config.spec import PricesSpec, StudySpec, TrialSpec

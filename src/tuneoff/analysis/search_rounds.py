@@ -10,75 +10,19 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from tuneoff import registry
+from tuneoff.analysis.arm_search import ArmSearch, rules_of, space_data, why_hopeless
 from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import StudySpec, Suggestion, TrialSpec
 from tuneoff.errors import CorruptRecord
-from tuneoff.planning.plan import Searched, own_fingerprints, plan, search_protocol, search_studies, search_trial
+from tuneoff.planning.plan import own_fingerprints, plan, search_protocol, search_studies, search_trial
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.search.halving import promoted, rungs
 from tuneoff.search.sampling import SPREAD, rules, suggest
-from tuneoff.search.space import (
-    LEARNING_RATE,
-    Dimension,
-    Outcome,
-    Space,
-    Values,
-    at_edge,
-    best,
-    first,
-    grow,
-    size,
-    spaces,
-)
+from tuneoff.search.space import LEARNING_RATE, Dimension, Outcome, Space, Values, first, grow, size, spaces
 from tuneoff.search.stopping import STARTUP, bounds, is_stopped
 from tuneoff.store import StudyStore
-
-SEARCH_VERSION = 2
-
-FORMER_RULES = "an earlier version of tuneoff"
-"""What suggested trials whose specification does not tell it."""
-EDGES = {-1: "lower", 1: "upper"}
-
-
-@dataclass
-class ArmSearch:
-    """One arm's search so far.
-
-    Attributes:
-        space: what is searched, widened once it has grown.
-        grown: whether it has grown.
-        history: what was tried and its outcome, in order, rung after rung.
-        records: the records of these trials.
-    """
-
-    space: Space
-    grown: bool = False
-    history: list[Outcome] = field(default_factory=list)
-    records: list[TrialRecord] = field(default_factory=list)
-
-    @property
-    def best(self) -> int | None:
-        """Returns the position of the best trial, or None while none completed."""
-        return best(self.history)
-
-    @property
-    def choice(self) -> Values | None:
-        """Returns the values of the best trial, or None while none completed."""
-        return None if self.best is None else self.history[self.best].values
-
-    @property
-    def at_edge(self) -> dict[str, int]:
-        """Returns which of these values lie at an edge (see `space.at_edge`)."""
-        return {} if self.choice is None else at_edge(self.space, self.choice)
-
-    @property
-    def configurations(self) -> int:
-        """Counts the configurations that were tried; with pruning, one configuration may have several trials."""
-        return sum(outcome.rung == 0 for outcome in self.history)
 
 
 class Search:
@@ -114,7 +58,7 @@ class Search:
 
     def other_rules(self) -> list[str]:
         """Returns the rules, other than the present ones, by which trials of the folder's search were suggested."""
-        by_rules = dict.fromkeys(map(_rules, filter(self._is_of_sources, self._folder_specs())))
+        by_rules = dict.fromkeys(map(rules_of, filter(self._is_of_sources, self._folder_specs())))
         return [each for each in by_rules if each != rules(self.spec.sampler)]
 
     def _folder_specs(self) -> list[TrialSpec]:
@@ -132,7 +76,7 @@ class Search:
         """Returns the search as it is recorded, where other rules began it and it is over: what it chose counts."""
         if not self.other_rules():
             return None
-        search = _Recorded(self.study, self.store, self.fingerprints)
+        search = RecordedSearch(self.study, self.store, self.fingerprints)
         deque(search.rounds(), maxlen=0)
         return search if search.complete else None
 
@@ -175,56 +119,13 @@ class Search:
     def hopeless(self) -> dict[str, str]:
         """Maps each arm of which no trial completed to the reason; empty while the search is not over."""
         return {
-            label: _why_hopeless(arm.records)
-            for label, arm in self.arms.items()
-            if self.complete and arm.choice is None
-        }
-
-    def as_data(self) -> dict[str, Any]:
-        """Returns what the search tried, found and chose so far, as plain data; docs/protocol.md describes it."""
-        deque(self.rounds(), maxlen=0)
-        return {
-            "search_version": SEARCH_VERSION,
-            "search": self.spec.model_dump(mode="json"),
-            "metric": {"name": self.metric, "direction": "higher" if self.sign > 0 else "lower", "split": "validation"},
-            "rungs": [asdict(rung) for rung in self.rungs] if self._pruned else [],
-            "complete": self.complete,
-            "equal": len({arm.configurations for arm in self.arms.values()}) == 1,
-            "arms": {label: self._arm_report(arm) for label, arm in self.arms.items()},
+            label: why_hopeless(arm.records) for label, arm in self.arms.items() if self.complete and arm.choice is None
         }
 
     @property
-    def _pruned(self) -> bool:
+    def is_pruned(self) -> bool:
+        """Tells whether some configurations get fewer steps than others."""
         return self.spec.prune != "none"
-
-    def _arm_report(self, arm: ArmSearch) -> dict[str, Any]:
-        tried = [
-            {
-                "trial": record.spec.id,
-                "values": outcome.values,
-                "rung": outcome.rung,
-                "stopped": outcome.stopped,
-                "steps": record.steps if record.status is Status.COMPLETED else None,
-                "status": record.status.value,
-                "score": None if outcome.score is None else self.sign * outcome.score,
-                "loss": outcome.loss,
-                "train_seconds": record.timing.train_seconds,
-                "total_seconds": record.timing.total_seconds,
-            }
-            for record, outcome in zip(arm.records, arm.history, strict=True)
-        ]
-        return {
-            "space": _space_data(arm.space),
-            "rules": list(dict.fromkeys(_rules(record.spec) for record in arm.records)),
-            "grown": arm.grown,
-            "tried": tried,
-            "best": None if arm.best is None else arm.records[arm.best].spec.id,
-            "choice": arm.choice if self.complete else None,
-            "at_edge": {name: EDGES[edge] for name, edge in arm.at_edge.items()},
-            "failed": sum(outcome.score is None for outcome in arm.history),
-            "train_seconds": sum(record.timing.train_seconds or 0.0 for record in arm.records),
-            "total_seconds": whole_seconds(arm.records),
-        }
 
     def rounds(self, together: int = 1) -> Iterator[list[TrialSpec]]:
         """Yields the trials of each round, from the first on.
@@ -331,7 +232,7 @@ class Search:
             curves = [record.curve for record in arm.records if record.status is Status.COMPLETED]
             stopping = bounds(curves, self.metric, "higher" if self.sign > 0 else "lower")
         trial = search_trial(self.study, label, values, self.fingerprints, steps, stopping)
-        suggestion = Suggestion(rules=rules(self.spec.sampler), space=_space_data(arm.space))
+        suggestion = Suggestion(rules=rules(self.spec.sampler), space=space_data(arm.space))
         return trial.model_copy(update={"suggestion": suggestion})
 
     def _suggestion(self, label: str) -> Values | None:
@@ -348,7 +249,7 @@ class Search:
         return Outcome(values, None if score is None else self.sign * score, loss, rung, stopped)
 
 
-class _Recorded(Search):
+class RecordedSearch(Search):
     """A search read back from its records; it suggests nothing and runs nothing.
 
     Without fingerprints it is the last one: where the rows or the base model were changed, that counts.
@@ -361,7 +262,7 @@ class _Recorded(Search):
             # Of what several trials name, the last one's counts; each arm has its own start.
             self.fingerprints = {name: found for spec in specs for name, found in (spec.fingerprints or {}).items()}
         self._specs = [*filter(self._is_of_sources, specs)]
-        if not self._pruned:
+        if not self.is_pruned:
             # With more trials the searches of seeds share more steps; those of before are no part of them.
             steps = search_protocol(self.study).max_steps
             self._specs = [spec for spec in self._specs if spec.protocol.max_steps == steps]
@@ -402,61 +303,6 @@ class _Recorded(Search):
         return {dimension.name: settings[dimension.name] for dimension in self.arms[spec.label].space}
 
 
-def recorded(store: StudyStore) -> dict[str, Any] | None:
-    """Derives from a study's records what its search tried, found and chose, in the form of `search_data`; None where
-    no search was begun.
-
-    Raises:
-        StudyError: if a method of the study is not installed here.
-    """
-    if not store.search_ids():
-        return None
-    study = store.study()
-    return joined_data(study, {seed: _Recorded(each, store).as_data() for seed, each in search_studies(study).items()})
-
-
-def search_data(study: StudySpec, fingerprints: Mapping[str, str], store: StudyStore) -> dict[str, Any]:
-    """Returns what the search of a study tried, found and chose so far, as plain data: that of its one search or, where
-    every final seed is searched by itself, of each under `seeds`."""
-    searches = {seed: Search(each, fingerprints, store).as_data() for seed, each in search_studies(study).items()}
-    return joined_data(study, searches)
-
-
-def joined_data(study: StudySpec, searches: Mapping[int | None, dict[str, Any]]) -> dict[str, Any]:
-    """Returns the data of a study's searches as one."""
-    if None in searches:
-        return searches[None]
-    assert study.protocol.search is not None
-    parts = list(searches.values())
-    return {
-        **{key: parts[0][key] for key in ("search_version", "metric", "rungs")},
-        "search": study.protocol.search.model_dump(mode="json"),
-        "complete": all(part["complete"] for part in parts),
-        "equal": all(part["equal"] for part in parts),
-        "arms": {},
-        "seeds": {str(seed): part for seed, part in searches.items()},
-    }
-
-
-def arm_data(search: Mapping[str, Any], label: str) -> dict[int | None, dict[str, Any]]:
-    """Returns the data of an arm's searches: that of the study's under None, or of each final seed's own; empty where
-    it was not searched."""
-    parts: dict[int | None, Any] = {int(seed): part for seed, part in search.get("seeds", {}).items()}
-    parts = parts or {None: search}
-    return {seed: part["arms"][label] for seed, part in parts.items() if label in part["arms"]}
-
-
-def recorded_choices(search: Mapping[str, Any]) -> dict[Searched, Values]:
-    """Returns what a recorded search chose, as `plan` takes it; empty before it is over."""
-    parts = search.get("seeds", {}).items() or [(None, search)]
-    return {
-        label if seed is None else (label, int(seed)): arm["choice"]
-        for seed, part in parts
-        for label, arm in part["arms"].items()
-        if arm["choice"]
-    }
-
-
 def _with_folder_arms(study: StudySpec, store: StudyStore) -> StudySpec:
     """Returns the study with the arms that its folder has already, where they are searched together."""
     if study.protocol.search is None or not study.protocol.search.grow or not store.is_there:
@@ -490,32 +336,5 @@ def selection_metric(study: StudySpec) -> tuple[str, float]:
     return name, 1.0 if task.metric(name).direction == "higher" else -1.0
 
 
-def _space_data(space: Space) -> dict[str, dict[str, Any]]:
-    return {dimension.name: dimension.as_data() for dimension in space}
-
-
 def _space(suggestion: Suggestion) -> Space:
     return tuple(Dimension.from_data(name, data) for name, data in suggestion.space.items())
-
-
-def _rules(trial: TrialSpec) -> str:
-    return trial.suggestion.rules if trial.suggestion is not None else FORMER_RULES
-
-
-def whole_seconds(records: Sequence[TrialRecord]) -> float | None:
-    """Sums the seconds of whole trials; None where one has no time of its own, as of those that trained together."""
-    return whole_sum([record.timing.total_seconds for record in records])
-
-
-def whole_sum(figures: Sequence[float | None]) -> float | None:
-    """Sums figures; None where one is not known."""
-    return None if None in figures else math.fsum(figure for figure in figures if figure is not None)
-
-
-def _why_hopeless(records: list[TrialRecord]) -> str:
-    last = records[-1]
-    cause = last.cause.strip().splitlines()
-    end = f"; the last ended as {last.status.value}" + (f": {cause[0]}" if cause else "")
-    return (
-        f"none of the {len(records)} search trials of {last.spec.label!r} completed, so there is nothing to test{end}"
-    )

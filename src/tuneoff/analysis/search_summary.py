@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from tuneoff.analysis.arm_search import whole_seconds, whole_sum
 from tuneoff.analysis.results import Arm, Results
-from tuneoff.analysis.search_rounds import arm_data, whole_seconds, whole_sum
+from tuneoff.analysis.search_data import arm_data
 from tuneoff.analysis.side_by_side import JoinedStore
 from tuneoff.config.base import Frozen
 from tuneoff.config.search import Prune, Sampler, SearchSpec, Stop

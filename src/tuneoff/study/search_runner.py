@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tuneoff.analysis.search_rounds import Search, search_data
+from tuneoff.analysis.search_data import search_data
+from tuneoff.analysis.search_rounds import Search
 from tuneoff.config.search import SearchSpec
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import Problem, StudyError

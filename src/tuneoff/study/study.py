@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneoff.analysis.decisions import limits
-from tuneoff.analysis.search_rounds import outline, recorded, recorded_choices
+from tuneoff.analysis.search_data import recorded, recorded_choices
+from tuneoff.analysis.search_rounds import outline
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import StudySpec, TrialSpec
 from tuneoff.errors import StudyError
