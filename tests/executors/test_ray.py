@@ -18,6 +18,7 @@ import pytest
 from running_helpers import RAY_MISSING, Prepared, SharedExecutor, wait_until
 from tuneoff.config.spec import TrialSpec
 from tuneoff.errors import ExecutorError
+from tuneoff.executors import _ray_run
 from tuneoff.executors._elsewhere import FollowedTrial
 from tuneoff.executors._ray_run import Demand, RayOptions
 from tuneoff.executors._ray_task import Inbox, Mirror, News, TrialFiles, run_trial
@@ -25,6 +26,7 @@ from tuneoff.executors.base import Progress
 from tuneoff.executors.ray import RayExecutor
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import TrialStore
+from tuneoff.store.transfer import receive, trial_files
 
 pytest_plugins = ("running_fixtures",)
 
@@ -147,16 +149,15 @@ def test_an_interrupt_keeps_what_tasks_have_finished(
     there, here = prepare(("full", "head", "lora"), "there"), prepare(("full", "head", "lora"), "here")
     for trial in there.trials[:2]:
         there.store.trial(trial.id).write_record(TrialRecord(spec=trial, status=Status.COMPLETED))
-    answers = {trial.id: TrialFiles("1", there.store.trial(trial.id).files()) for trial in there.trials[:2]}
+    answers = {trial.id: TrialFiles("1", trial_files(there.store.trial(trial.id))) for trial in there.trials[:2]}
     last = here.trials[2]
     news = [News(last.id, "1", "log.txt", 0, b"it runs\n")]
     queue = SimpleNamespace(actor=None, qsize=lambda: 1, get_nowait_batch=lambda _: news)
     monkeypatch.setattr("ray.util.queue.Queue", lambda **_: queue)
     monkeypatch.setattr(RayExecutor, "_check", lambda *_: None)
-    receive = TrialStore.receive
 
     def interrupted(store: TrialStore, files: list[tuple[str, bytes]]) -> None:
-        monkeypatch.setattr(TrialStore, "receive", receive)
+        monkeypatch.setattr(_ray_run, "receive", receive)
         receive(store, files)
         raise KeyboardInterrupt
 
@@ -165,7 +166,7 @@ def test_an_interrupt_keeps_what_tasks_have_finished(
             raise KeyboardInterrupt
 
     if moment == "received":
-        monkeypatch.setattr(TrialStore, "receive", interrupted)
+        monkeypatch.setattr(_ray_run, "receive", interrupted)
     executor = RayExecutor("cpu")
     monkeypatch.setattr(executor, "_ray", EndedTasks(answers))
     with pytest.raises(KeyboardInterrupt):
@@ -212,7 +213,7 @@ def test_a_task_that_ray_ends_for_want_of_memory_is_tried_again_with_half_the_mi
     queue = SimpleNamespace(actor=None, qsize=lambda: 0, get_nowait_batch=lambda _: [])
     monkeypatch.setattr("ray.util.queue.Queue", lambda **_: queue)
     monkeypatch.setattr(RayExecutor, "_check", lambda *_: None)
-    executor, tasks = RayExecutor("cpu"), ExhaustedTasks({trial.id: TrialFiles("1", place.files())})
+    executor, tasks = RayExecutor("cpu"), ExhaustedTasks({trial.id: TrialFiles("1", trial_files(place))})
     monkeypatch.setattr(executor, "_ray", tasks)
     executor.run(here.store, here.trials, here.told.append)
     assert tasks.submitted == ([trial, smaller] if asked else [trial])
@@ -243,6 +244,7 @@ import json, os, sys
 from pathlib import Path
 from tuneoff.executors.ray import RayExecutor
 from tuneoff.store import StudyStore
+from tuneoff.store.transfer import receive, trial_files
 
 store = StudyStore(Path(sys.argv[1]))
 trials = [store.trial(trial).spec() for trial in store.trial_ids()]

@@ -12,6 +12,7 @@ from tuneoff.planning.plan import plan
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
 from tuneoff.store.checkpoints import MANIFEST, Checkpoints
+from tuneoff.store.transfer import receive, trial_files
 
 pytest_plugins = ("study_fixtures",)
 
@@ -59,7 +60,7 @@ def test_a_trial_that_nothing_continues_has_no_checkpoints(
     if way == "written":
         target.write_record(TrialRecord(spec=target.spec(), status=status))
     else:
-        target.receive(source.files())
+        receive(target, trial_files(source))
     if way == "locked":
         _save(target.checkpoints, "one", 5)
         with here.lock():

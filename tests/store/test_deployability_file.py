@@ -10,6 +10,7 @@ import pytest
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.records.deployability import Deployability, FormResult
 from tuneoff.store import TrialStore
+from tuneoff.store.transfer import adopt
 
 
 def results(*forms: FormResult, trial: str = "lora-s0-0123456789") -> Deployability:
@@ -60,6 +61,6 @@ def test_a_trial_that_is_taken_over_brings_it_and_nothing_that_is_still_written(
     (place.folder / ".forms.x").mkdir()
     other = TrialStore(tmp_path / "other" / place.folder.name)
     other.folder.mkdir(parents=True)
-    other.adopt(place)
+    adopt(other, place)
     assert [path.name for path in other.folder.iterdir()] == ["deployability.json"]
     assert other.deployability.read() == results()

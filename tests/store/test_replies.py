@@ -9,9 +9,8 @@ import pytest
 
 from tuneoff.errors import StoreError
 from tuneoff.records.served import Reply
-from tuneoff.store import TrialStore
+from tuneoff.store import TrialStore, link
 from tuneoff.store.replies import Replies
-from tuneoff.store.trial import link
 
 
 def reply(number: int) -> Reply:

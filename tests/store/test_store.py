@@ -16,6 +16,7 @@ from tuneoff.errors import CorruptRecord, RecordExists, StoreError
 from tuneoff.planning.plan import plan, search_trial
 from tuneoff.records.record import Metric, Prediction, Status, TrialRecord
 from tuneoff.store import StudyStore, write_atomically
+from tuneoff.store.transfer import receive, trial_files
 
 pytest_plugins = ("study_fixtures",)
 
@@ -163,20 +164,20 @@ def test_what_a_trial_left_elsewhere_is_taken_over_whole_or_set_aside(store: Stu
     record = finish(there, trial_id)
     there.trial(trial_id).weights.mkdir()
     (there.trial(trial_id).weights / "head.bin").write_bytes(b"head")
-    files = there.trial(trial_id).files()
+    files = trial_files(there.trial(trial_id))
     assert [name for name, _ in files] == ["predictions-test.jsonl", "weights/head.bin", "record.json"]
 
     here = store.trial(trial_id)
     for bad in (files[:-1], [("predictions-test.jsonl", b"{}"), *files[1:]], [("../record.json", b""), *files]):
         with pytest.raises(CorruptRecord):
-            here.receive(bad)
+            receive(here, bad)
         assert here.record() is None
-    here.receive(files)
+    receive(here, files)
     assert here.finished_record() == record
     assert (here.weights / "head.bin").read_bytes() == b"head"
     assert not (here.folder.parent / "record.json").exists()
     with pytest.raises(RecordExists):
-        here.receive(files)
+        receive(here, files)
 
 
 @pytest.mark.parametrize(

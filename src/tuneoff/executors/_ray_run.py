@@ -19,6 +19,7 @@ from tuneoff.executors.base import Listener
 from tuneoff.interfaces import ExecutorOptions
 from tuneoff.records.record import Status, TrialRecord
 from tuneoff.store import StudyStore
+from tuneoff.store.transfer import receive
 
 POLL_SECONDS = 0.5
 CANCEL_SECONDS = 30.0
@@ -185,7 +186,7 @@ class Tasks:
             answer = self._ray.get(reference)
             if answer is not None and not one.store.record_path.exists():
                 self._inbox.note(one, answer.attempt)
-                one.store.receive(answer.files)
+                receive(one.store, answer.files)
             one.begin(listener)
             one.follow(listener)
             record = one.store.record()

@@ -18,6 +18,7 @@ from tuneoff.executors._elsewhere import FollowedTrial
 from tuneoff.executors.base import Progress
 from tuneoff.executors.local import LocalExecutor
 from tuneoff.store import StudyStore, TrialStore
+from tuneoff.store.transfer import trial_files
 
 MIRROR_SECONDS = 1.0
 """How often a task sends what its trial has logged."""
@@ -81,7 +82,7 @@ def run_trial(spec: str, root: str | None, device: str, cpus: int, folder: str |
         # The run that asked for it makes the second try, and so knows which one Ray may end, and keeps the first.
         executor.tries_again = False
         executor.run(store, [trial], mirror.listen)
-        return None if root is not None else TrialFiles(mirror.attempt, store.trial(trial.id).files())
+        return None if root is not None else TrialFiles(mirror.attempt, trial_files(store.trial(trial.id)))
 
 
 class Mirror:

@@ -35,6 +35,7 @@ Its modules:
     deployability.py  DeployabilityFile: forms in which a trained model was measured again
     joining.py      whether a study may be kept in the folder of an earlier one
     series.py       SeriesStore: a folder of several studies, one for each value of a list
+    transfer.py     a trial's files taken over by another folder
     merging.py      joins folders of parts of one study
     trackers.py     StudyTrackers: what a study keeps of its trackers
     lock.py         one run at a time
@@ -42,10 +43,10 @@ Its modules:
 """
 
 from tuneoff.store.checkpoints import TRIALS, KeptCheckpoints, StoredCheckpoint
-from tuneoff.store.files import give_usual_modes, refuse_overwriting, write_atomically
+from tuneoff.store.files import give_usual_modes, link, refuse_overwriting, write_atomically
 from tuneoff.store.series import SeriesMember, SeriesStore
 from tuneoff.store.study import StudyStore
-from tuneoff.store.trial import TrialStore, link
+from tuneoff.store.trial import TrialStore
 
 __all__ = [
     "TRIALS",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -214,3 +215,11 @@ def validated(kind: type[Model], body: Any, path: Path, what: str) -> Model:
         return kind.model_validate(body)
     except ValidationError as error:
         raise CorruptRecord(f"{path} is not {what}: {error}", hint=DAMAGED) from None
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Gives a file a second name (a hard link); copies it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tuneoff.config.spec import MethodSpec
 from tuneoff.errors import CorruptRecord, StoreError
 from tuneoff.store.study import StudyStore
+from tuneoff.store.transfer import adopt
 from tuneoff.store.trial import difference
 
 
@@ -90,7 +91,7 @@ def _take(store: StudyStore, part: StudyStore, merged: Merged) -> None:
         if record is None:
             continue
         if before is None:
-            store.trial(spec.id).adopt(part.trial(spec.id))
+            adopt(store.trial(spec.id), part.trial(spec.id))
             merged.taken.append(spec.id)
         elif misfit := difference(before, record):
             merged.different.setdefault(spec.id, []).append(f"{misfit} in {part.root}")

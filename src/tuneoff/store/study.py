@@ -32,6 +32,7 @@ from tuneoff.store.files import (
 from tuneoff.store.folder import MEMBERS, SERIES_FILE, ResultFolder
 from tuneoff.store.joining import joined, refuse_other
 from tuneoff.store.trackers import StudyTrackers
+from tuneoff.store.transfer import adopt
 from tuneoff.store.trial import TrialStore
 
 _RERUN_HINT = "Run the study file into this folder again (--out): it makes study.json anew and keeps what was trained."
@@ -198,7 +199,7 @@ class StudyStore(ResultFolder):
         if finished:
             StudyStore.create(self.root, study, trials)
             for trial_id, trial_store in finished.items():
-                self.trial(trial_id).adopt(trial_store)
+                adopt(self.trial(trial_id), trial_store)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -33,6 +33,7 @@ from tuneoff.store.files import (
     DAMAGED,
     check_version,
     checksum,
+    link,
     read_json,
     sealed,
     unsealed,
@@ -48,14 +49,6 @@ CHECKPOINTS = "checkpoints"
 """Folder of what a training continues from, which outlives the attempt that wrote it."""
 REPLIES = "replies.jsonl"
 """File of what a served model said, which outlives every attempt: each reply was paid for."""
-
-
-def link(source: str | Path, target: str | Path) -> None:
-    """Gives a file a second name (a hard link); copies it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def difference(first: TrialRecord, second: TrialRecord) -> str:
@@ -312,71 +305,6 @@ class TrialStore(TrialLog):
         """Returns the files of the trained weights, by their paths in `weights/`, with their SHA-256."""
         files = (path for path in sorted(self.weights.rglob("*")) if path.is_file())
         return {path.relative_to(self.weights).as_posix(): checksum(path) for path in files}
-
-    def adopt(self, other: TrialStore) -> None:
-        """Takes over a finished trial of another folder, the same one by its id. Files are linked, so that weights take
-        no space twice; where they cannot be linked, they are copied.
-
-        Raises:
-            RecordExists: if this one is finished.
-            StoreError: if the folder cannot be written.
-        """
-        self.begin_attempt()
-        names = sorted(
-            item.name
-            for item in other.folder.iterdir()
-            # What begins with a dot is still being written.
-            if item.name not in {"trial.json", "attempts", CHECKPOINTS} and not item.name.startswith(".")
-        )
-        # The record comes last: until it is there, a run begins the trial anew.
-        names.sort(key=lambda name: name == self.record_path.name)
-        try:
-            for name in names:
-                if (source := other.folder / name).is_dir():
-                    shutil.copytree(source, self.folder / name, copy_function=link)
-                else:
-                    link(source, self.folder / name)
-        except OSError as error:
-            raise StoreError(f"cannot take over {other.folder}: {error.strerror or error}") from error
-
-    def files(self) -> list[tuple[str, bytes]]:
-        """Returns what the trial left, for another folder to `receive`: path within the folder and content, the record
-        last. Its specification, checkpoints and earlier attempts are left out."""
-        names = [
-            path.relative_to(self.folder).as_posix()
-            for item in sorted(self.folder.iterdir())
-            if item.name not in {"trial.json", "attempts", CHECKPOINTS} and not item.name.startswith(".")
-            for path in (sorted(item.rglob("*")) if item.is_dir() else [item])
-            if path.is_file()
-        ]
-        names.sort(key=lambda name: name == self.record_path.name)
-        return [(name, (self.folder / name).read_bytes()) for name in names]
-
-    def receive(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Writes what the same trial left in another folder, as `files` returned it there.
-
-        Raises:
-            RecordExists: if the trial has a record already.
-            CorruptRecord: if a name leads out of the folder, or there is no whole record of this trial among them. The
-                files are set aside then, as of an unfinished attempt.
-            StoreError: if the folder cannot be written.
-        """
-        if self.record_path.exists():
-            raise RecordExists(f"trial {self.folder.name} has a record already; records are immutable")
-        try:
-            for name, data in files:
-                if not stays_inside(name):
-                    raise CorruptRecord(f"a file of trial {self.folder.name} has the name {name!r}")
-                write_atomically(self.folder / name, data)
-            record = self.record()
-            if record is None:
-                raise CorruptRecord(f"no record of trial {self.folder.name} came with its files")
-            self.verify(record)
-        except CorruptRecord:
-            self.begin_attempt()
-            raise
-        if record.status.is_answer:
-            self.checkpoints.discard()
 
     def write_predictions(self, split: str, predictions: Iterable[Prediction]) -> PredictionsInfo:
         """Writes one line per example; returns what the record says of the file. `split` is part of its name."""
