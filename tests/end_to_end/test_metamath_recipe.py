@@ -105,7 +105,7 @@ def test_every_phase_of_the_recipe_works_on_a_small_model(
     study.report(plots=False)
     text = (tmp_path / "study" / "report" / "report.md").read_text(encoding="utf-8")
     section = text.partition("## Published figures beside ours\n")[2].partition("\n## ")[0]
-    assert "Llama-3.2-3B" in section
+    assert "theirs are of meta-llama/Llama-3.2-3B and ours of smollm2-135m" in section
     published = study.spec.published
     assert published is not None
     cells = {line.split(" | ")[0].removeprefix("| "): line for line in section.splitlines() if line.startswith("| ")}

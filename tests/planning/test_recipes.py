@@ -160,6 +160,7 @@ def test_published_figures_belong_to_rows(name: str) -> None:
         return
     assert set(study.published.figures) == set(study.methods)
     assert study.published.citation
+    assert study.published.model == study.model.source
     assert study.published.notes
 
 

@@ -369,6 +369,7 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     published = PublishedSpec(
         citation="Somebody, 2024",
         figures={"lora": {"accuracy_percent": 93.88, "carbon_grams": 3.0}, "qlora": {"train_seconds": 1694.9}},
+        model="org/theirs",
         notes=("One run each.",),
     )
     study = small_study("lora").model_copy(update={"published": published})
@@ -382,6 +383,7 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     assert "not measured / 3 |" in text
     assert "qlora (published only, no arm here): train seconds 1,694.9" in text
     assert "One run each." in text
+    assert f"theirs are of org/theirs and ours of {study.model.source}" in text
 
 
 def test_published_figures_keep_the_dagger_and_the_kind_of_memory(tmp_path: Path) -> None:

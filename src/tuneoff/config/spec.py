@@ -128,6 +128,7 @@ class PublishedSpec(Frozen):
 
     citation: str
     figures: dict[str, dict[str, float]] = Field(description="arm label -> figure with its unit in its name -> value")
+    model: str | None = Field(None, description="base model that they are of; null: the study's, whichever that is")
     notes: tuple[str, ...] = ()
 
 

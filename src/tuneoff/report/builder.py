@@ -247,7 +247,12 @@ def _published(results: Results) -> PublishedSummary | None:
         return None
     labels = {arm.trials[0].label for arm in results.arms}
     others = {label: dict(figures) for label, figures in publication.figures.items() if label not in labels}
-    return PublishedSummary(citation=publication.citation, notes=publication.notes, without_an_arm=others)
+    return PublishedSummary(
+        citation=publication.citation,
+        other_model=publication.model if publication.model != results.study.model.source else None,
+        notes=publication.notes,
+        without_an_arm=others,
+    )
 
 
 def _money_summary(results: Results, search: SearchSummary | None) -> MoneySummary | None:

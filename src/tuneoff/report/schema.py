@@ -181,6 +181,7 @@ class PublishedSummary(Part):
     """Figures that somebody published of the same question."""
 
     citation: str = Field(description="where they are from")
+    other_model: str | None = Field(description="base model that they are of, where the study has another; else null")
     notes: tuple[str, ...] = Field(description="what to know of them")
     without_an_arm: dict[str, dict[str, float]] = Field(description="figures of arms that this study has not")
 

@@ -19,6 +19,11 @@ def section(report: Report) -> str:
     lines = ["## Published figures beside ours", f"_{escaped(published.citation)}_"]
     if report.study.random_weights:
         lines.append("> **Caution:** ours was run on random weights, so its quality cannot be set beside theirs.")
+    if published.other_model is not None:
+        theirs, ours = escaped(published.other_model), escaped(report.study.model)
+        lines.append(
+            f"> **Caution:** theirs are of {theirs} and ours of {ours}: they show the form of a result, not its size."
+        )
     if names:
         rows = []
         for entry in report.methods:
