@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuneoff.analysis.checks.caveats import LOUD
 from tuneoff.analysis.decisions.recommend import among_trained
@@ -17,7 +17,7 @@ THRIFT = ("train_seconds", "peak_memory_bytes", "stored_bytes")
 """Costs by which the cheapest of the tied arms are named."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """The answer of a study.
 
@@ -46,22 +46,22 @@ class Answer:
     """
 
     best: str | None
-    tied_with: tuple[str, ...]
-    open: tuple[str, ...]
-    behind: tuple[str, ...]
-    ahead: tuple[str, ...]
-    not_compared: tuple[str, ...]
+    tied_with: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    ahead: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
     without_score: tuple[str, ...]
     unequal_seeds: bool
     baseline: str | None
-    not_above_baseline: tuple[str, ...]
-    if_trained: str | None
-    cheapest: dict[str, str]
+    not_above_baseline: tuple[str, ...] = ()
+    if_trained: str | None = None
+    cheapest: dict[str, str] = field(default_factory=dict)
     margin: float | None
-    as_good: tuple[str, ...]
-    seeds: int
-    to_best: dict[str, Pair]
-    to_baseline: dict[str, Pair]
+    as_good: tuple[str, ...] = ()
+    seeds: int = 0
+    to_best: dict[str, Pair] = field(default_factory=dict)
+    to_baseline: dict[str, Pair] = field(default_factory=dict)
     verdict: Verdict | None
     caveats: tuple[str, ...]
 
@@ -91,25 +91,12 @@ def find_answer(results: Results, outcomes: Outcomes, warnings: list[Finding]) -
     figures = [outcomes.figure(arm, metric) for arm in ranked] if metric else []
     unequal = len({frozenset(figure.scores) for figure in figures if figure}) > 1
     if best is None or metric is None:
-        name = baseline.label if baseline else None
         return Answer(
             best=None,
-            tied_with=(),
-            open=(),
-            behind=(),
-            ahead=(),
-            not_compared=(),
             without_score=without_score,
             unequal_seeds=unequal,
-            baseline=name,
-            not_above_baseline=(),
-            if_trained=None,
-            cheapest={},
+            baseline=baseline.label if baseline else None,
             margin=margin,
-            as_good=(),
-            seeds=0,
-            to_best={},
-            to_baseline={},
             verdict=verdict,
             caveats=caveats,
         )
