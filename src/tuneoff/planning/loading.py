@@ -26,7 +26,8 @@ from tuneoff.config.spec import MethodSpec, StudySpec
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.files import special_kind
 from tuneoff.planning.prices import with_prices
-from tuneoff.planning.problems import check, problems_of
+from tuneoff.planning.problem_places import problems_of
+from tuneoff.planning.problems import check
 from tuneoff.planning.series import SeriesSpec, parse_series, refuse_series
 from tuneoff.planning.yaml import Lines
 from tuneoff.planning.yaml import read_yaml as read_yaml

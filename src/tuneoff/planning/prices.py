@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tuneoff.config.spec import PricesSpec
 from tuneoff.errors import StudyError
 from tuneoff.files import special_kind
-from tuneoff.planning.problems import problems_of
+from tuneoff.planning.problem_places import problems_of
 from tuneoff.planning.yaml import Lines, read_yaml
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from tuneoff import registry
-from tuneoff.config.data import DataSpec, ModelSpec, SourceSpec, TaskSpec
-from tuneoff.config.execution import ExecutionSpec, ExecutorSpec
-from tuneoff.config.protocol import Protocol, RaceSpec
-from tuneoff.config.retention import HeldSpec, RetentionSpec
-from tuneoff.config.search import Candidates, SearchedSetting, SearchSpec
-from tuneoff.config.spec import MethodSpec, PricesSpec, PublishedSpec, StudySpec, TokenPrices
+from tuneoff.config.data import TaskSpec
+from tuneoff.config.search import SearchedSetting
+from tuneoff.config.spec import MethodSpec, StudySpec
 from tuneoff.errors import Problem, StudyError, did_you_mean
 from tuneoff.planning.plan import devices_of, search_studies
+from tuneoff.planning.problem_places import known_keys, located, problems_of
 from tuneoff.planning.yaml import Lines
 from tuneoff.search.halving import rungs
 from tuneoff.search.space import LEARNING_RATE, is_number, size, spaces
@@ -45,7 +43,7 @@ def check(raw: Mapping[str, Any], lines: Lines) -> tuple[StudySpec | None, list[
         try:
             study = StudySpec.model_validate(dict(raw))
         except ValidationError as error:
-            problems += _problems(error, "", lines, _known_keys)
+            problems += problems_of(error, lines, known_keys)
         task, methods = (study.task, study.methods) if study is not None else _sound_parts(raw)
         problems += _plugin_problems(task, methods, lines)
     if study is not None:
@@ -71,9 +69,9 @@ def _unreadable_values(value: Any, where: str, lines: Lines) -> Iterator[Problem
         for index, item in enumerate(value):
             yield from _unreadable_values(item, f"{where}.{index}", lines)
     elif isinstance(value, str) and (unreadable := _UNREADABLE.search(value)):
-        yield _problem(where, f"holds the character {unreadable[0]!r}, which no text should", lines)
+        yield located(where, f"holds the character {unreadable[0]!r}, which no text should", lines)
     elif isinstance(value, int) and abs(value) > MAX_NUMBER:
-        yield _problem(where, f"the number is greater than {MAX_NUMBER:,}", lines)
+        yield located(where, f"the number is greater than {MAX_NUMBER:,}", lines)
 
 
 def _sound_parts(raw: Mapping[str, Any]) -> tuple[TaskSpec | None, dict[str, MethodSpec]]:
@@ -99,7 +97,7 @@ def _plugin_problems(task: TaskSpec | None, methods: Mapping[str, MethodSpec], l
     for label, arm in methods.items():
         where = f"methods.{label}"
         if arm.method not in registry.methods():
-            problems.append(_problem(where, registry.methods().why_unknown(arm.method), lines))
+            problems.append(located(where, registry.methods().why_unknown(arm.method), lines))
             continue
         options = registry.methods()[arm.method].Options
         extra = ("learning_rate", "method")
@@ -112,7 +110,7 @@ def _task_problems(task: TaskSpec, where: str, lines: Lines) -> list[Problem]:
     """Returns the problems of a task's name, or of its options."""
     if task.name not in registry.tasks():
         message = f"unknown task {task.name!r}{did_you_mean(task.name, registry.tasks())}"
-        return [_problem(f"{where}.name", message, lines)]
+        return [located(f"{where}.name", message, lines)]
     options = registry.tasks()[task.name].Options
     return _options_problems(options, task.options, where, lines, extra=("name", "data"))
 
@@ -121,7 +119,7 @@ def _tracker_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Returns a problem for each tracker that does not exist; whether it is installed is checked when the study is
     run."""
     unknown = [name for name in study.trackers if name not in registry.trackers()]
-    return [_problem("trackers", registry.trackers().why_unknown(name), lines) for name in unknown]
+    return [located("trackers", registry.trackers().why_unknown(name), lines) for name in unknown]
 
 
 def _executor_problems(study: StudySpec, lines: Lines) -> list[Problem]:
@@ -129,7 +127,7 @@ def _executor_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     study is run."""
     name = study.executor.name
     if name not in registry.executors():
-        return [_problem("executor", registry.executors().why_unknown(name), lines)]
+        return [located("executor", registry.executors().why_unknown(name), lines)]
     options = registry.executors()[name].Options
     return _options_problems(options, study.executor.options, "executor", lines, extra=("name",))
 
@@ -140,10 +138,10 @@ def _deployability_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         return []
     known = [arm.method for arm in study.methods.values() if arm.method in registry.methods()]
     if not any(registry.methods()[name].trains for name in known):
-        return [_problem("deployability", "no arm trains, so there is no trained model to deploy", lines)]
+        return [located("deployability", "no arm trains, so there is no trained model to deploy", lines)]
     if not study.execution.keep_weights:
         reason = "it needs the trained weights: leave execution.keep_weights at true"
-        return [_problem("deployability", reason, lines)]
+        return [located("deployability", reason, lines)]
     return []
 
 
@@ -167,7 +165,7 @@ def _task_metric_problems(
     for name in filter(_is_text, added_names if isinstance(added_names, (list, tuple)) else ()):
         reason = "it stands twice" if name in names else _why_not_added(name, task)
         if reason:
-            problems.append(_problem(f"{where}.metrics", reason, lines))
+            problems.append(located(f"{where}.metrics", reason, lines))
         names.append(name)
     for place, name in {f"{where}.primary_metric": spec.options.get("primary_metric"), **(selecting or {})}.items():
         if _is_text(name) and name not in names:
@@ -177,7 +175,7 @@ def _task_metric_problems(
                 else ""
             )
             message = f"unknown metric {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}{added}"
-            problems.append(_problem(place, message, lines))
+            problems.append(located(place, message, lines))
     return problems
 
 
@@ -208,7 +206,7 @@ def _margin_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     except (StudyError, KeyError):
         return []  # a problem of its own
     message = margin_problem(study.margin, metric.name, metric.unit)
-    return [_problem("margin", message, lines)] if message else []
+    return [located("margin", message, lines)] if message else []
 
 
 def margin_problem(margin: float, metric: str, unit: str) -> str:
@@ -227,11 +225,11 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     searched = [label for label, arm in study.methods.items() if set(arm.search) - {LEARNING_RATE}]
     if study.protocol.search is not None and study.protocol.learning_rate is not None and not (searched or shared):
         message = "one rate for all leaves nothing to search: remove it, or protocol.search, or search other options"
-        problems.append(_problem(f"protocol.{LEARNING_RATE}", message, lines))
+        problems.append(located(f"protocol.{LEARNING_RATE}", message, lines))
     try:
         rungs(next(iter(search_studies(study).values())).protocol)
     except StudyError as error:
-        problems += [_problem(problem.where, problem.message, lines) for problem in error.problems]
+        problems += [located(problem.where, problem.message, lines) for problem in error.problems]
     is_reported = False
     for label, arm in study.methods.items():
         if arm.method not in registry.methods():
@@ -249,7 +247,7 @@ def _search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
             elif name in shared:
                 message = f"is searched for all arms as protocol.{name}; name one of the two alone"
             if message:
-                problems.append(_problem(f"methods.{label}.{name}", message, lines))
+                problems.append(located(f"methods.{label}.{name}", message, lines))
     return [*problems, *_idle_search_problems(study, lines)]
 
 
@@ -260,15 +258,15 @@ def _idle_search_problems(study: StudySpec, lines: Lines) -> list[Problem]:
         return []
     if not any(registry.methods()[arm.method].trains for arm in study.methods.values()):
         message = "no arm trains, so nothing is searched: leave it out, or add an arm that trains"
-        return [_problem("protocol.search", message, lines)]
+        return [located("protocol.search", message, lines)]
     reason = idle_reason(search, [size(space) for space in spaces(study).values()])
-    return [_problem(STOP, reason, lines)] if reason else []
+    return [located(STOP, reason, lines)] if reason else []
 
 
 def _start_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     """Returns a problem for each arm that is to go on from trained weights and does not train."""
     return [
-        _problem(f"methods.{label}.start_from", f"{arm.method} does not train, so it starts from no weights", lines)
+        located(f"methods.{label}.start_from", f"{arm.method} does not train, so it starts from no weights", lines)
         for label, arm in study.methods.items()
         if arm.start_from is not None and arm.method in registry.methods() and not registry.methods()[arm.method].trains
     ]
@@ -282,10 +280,10 @@ def _retention_problems(study: StudySpec, lines: Lines) -> list[Problem]:
     arms = [(label, arm) for label, arm in study.methods.items() if arm.method in registry.methods()]
     if not any(registry.methods()[arm.method].trains for _, arm in arms):
         message = "no arm trains, so nothing can be forgotten: leave it out, or add an arm that trains"
-        problems.append(_problem("retention", message, lines))
+        problems.append(located("retention", message, lines))
     if sharded := [label for label, arm in arms if devices_of(study, arm)[1]]:
         message = f"is scored by models that one device holds, and shard spreads those of {', '.join(sharded)}"
-        problems.append(_problem("retention", message, lines))
+        problems.append(located("retention", message, lines))
     for label, held in study.retention.held.items():
         if held.task is None:
             continue
@@ -296,7 +294,7 @@ def _retention_problems(study: StudySpec, lines: Lines) -> list[Problem]:
                 f"{held.task.name} puts a fresh head on the model, which the base model does not have: hold a task "
                 "that writes text, or classification with scoring: likelihood"
             )
-            own_problems = [_problem(where, message, lines)]
+            own_problems = [located(where, message, lines)]
         problems += own_problems
     return problems
 
@@ -315,7 +313,7 @@ def _candidate_problems(
                 if not is_number(value) or not 0 < value < math.inf
             ]
             problems += [
-                _problem(f"{prefix}.search.{position}", "a learning rate is a number above 0", lines)
+                located(f"{prefix}.search.{position}", "a learning rate is a number above 0", lines)
                 for position in positions
             ]
             continue
@@ -324,7 +322,7 @@ def _candidate_problems(
             message = f"unknown key {name!r}{did_you_mean(name, keys)}; known: {', '.join(keys)}"
             if name in get_args(SearchedSetting):
                 message = f"it is searched for all arms alike: write it as protocol.{name}"
-            problems.append(_problem(prefix, message, lines))
+            problems.append(located(prefix, message, lines))
             continue
         values = {f".{position}": value for position, value in candidates.ends().items()}
         low, high = candidates.low, candidates.high
@@ -335,7 +333,7 @@ def _candidate_problems(
             for problem in _options_problems(model, {**_plain_options(arm, model), name: value}, where, {}):
                 if problem.where.startswith(prefix):
                     between = "" if position else "of what lies between its ends, "
-                    problems.append(_problem(f"{prefix}.search{position}", f"{between}{problem.message}", lines))
+                    problems.append(located(f"{prefix}.search{position}", f"{between}{problem.message}", lines))
     return problems
 
 
@@ -354,87 +352,5 @@ def _options_problems(
     try:
         model.model_validate(dict(options))
     except ValidationError as error:
-        return _problems(error, where, lines, lambda _: [*model.model_fields, *extra])
+        return problems_of(error, lines, lambda _: [*model.model_fields, *extra], where)
     return []
-
-
-def problems_of(
-    error: ValidationError, lines: Lines, list_keys: Callable[[tuple[str, ...]], Iterable[str]]
-) -> list[Problem]:
-    """Returns what is wrong with plain data of a model, each problem with its line.
-
-    Args:
-        error: what the model says.
-        lines: key -> its line.
-        list_keys: the known keys below a key, given as the way to it.
-    """
-    return _problems(error, "", lines, list_keys)
-
-
-def _problems(
-    error: ValidationError, prefix: str, lines: Lines, list_keys: Callable[[tuple[str, ...]], Iterable[str]]
-) -> list[Problem]:
-    problems = []
-    for item in error.errors():
-        steps = tuple(str(step) for step in item["loc"])
-        where = ".".join(part for part in (prefix, *steps) if part)
-        message = str(item["msg"]).removeprefix("Value error, ")
-        message = re.sub(r"valid dictionary( or instance of \w+)?", "mapping", message[:1].lower() + message[1:])
-        if item["type"] == "extra_forbidden":
-            keys = list(list_keys(steps[:-1]))
-            message = f"unknown key {steps[-1]!r}{did_you_mean(steps[-1], keys)}; known: {', '.join(keys)}"
-        elif item["type"] == "missing":
-            message = "is required"
-        elif not isinstance(item["input"], (dict, list)) and not message.endswith("not true or false"):
-            message += f", not {item['input']!r}"
-        problems.append(_problem(where, message, lines))
-    return problems
-
-
-def _problem(where: str, message: str, lines: Lines) -> Problem:
-    """Returns a problem with the line of `where`, or of the nearest enclosing key."""
-    steps = where.split(".")
-    if steps[0] == "methods" and steps[2:3] == ["search"] and ".".join(steps[:3]) not in lines:
-        # The candidates of an option stand below the option's name.
-        steps = [*steps[:2], *steps[3:4], "search", *steps[4:]]
-        where = ".".join(steps)
-    if steps[:3] == ["protocol", "search", "space"] and steps[3:] and "protocol.search.space" not in lines:
-        # So do those of a setting of the protocol.
-        steps = ["protocol", *steps[3:4], "search", *steps[4:]]
-        where = ".".join(steps)
-    if steps[:2] == ["protocol", "race"] and "protocol.race" not in lines:
-        # A race is written in the place of the seeds.
-        steps = ["protocol", "seeds", *steps[2:]]
-        where = ".".join(steps)
-    while steps and ".".join(steps) not in lines:
-        steps.pop()
-    return Problem(where, message, lines.get(".".join(steps)))
-
-
-_SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
-    (): StudySpec,
-    ("model",): ModelSpec,
-    ("task",): TaskSpec,
-    ("task", "data"): DataSpec,
-    ("protocol",): Protocol,
-    ("protocol", "race"): RaceSpec,
-    ("protocol", "search"): SearchSpec,
-    ("execution",): ExecutionSpec,
-    ("executor",): ExecutorSpec,
-    ("published",): PublishedSpec,
-    ("prices",): PricesSpec,
-    ("retention",): RetentionSpec,
-}
-
-
-def _known_keys(path: tuple[str, ...]) -> list[str]:
-    if path[:2] == ("prices", "million_tokens"):
-        return list(TokenPrices.model_fields)
-    if path[:2] == ("retention", "held") and len(path) > 2:
-        # Below a name stand the keys of what is held, and of the parts that these have in common with a study.
-        part = path[3:]
-        shape: type[BaseModel] = _SHAPES.get(part, SourceSpec) if part else HeldSpec
-        return list(shape.model_fields)
-    candidates = (path[:1] == ("methods",) and path[2:3] == ("search",)) or path[1:3] == ("search", "space")
-    other = SourceSpec if path[:2] == ("task", "data") else Candidates if candidates else MethodSpec
-    return list(_SHAPES.get(path, other).model_fields)
