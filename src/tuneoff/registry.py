@@ -138,7 +138,9 @@ class Registry(Mapping[str, P], Generic[P]):
             variants = self.families()[family].variants()
             problem = f"unknown {self.noun} {name!r}" if variant else f"{name!r} is a family of {self.noun}s"
             suggestion = did_you_mean(name, [f"{family}:{item}" for item in variants]) if variant else ""
-            return f"{problem}{suggestion}; name one as {family}:<variant>, with one of: {', '.join(variants)}"
+            # What variants there are is not always known; then the family's own line tells it.
+            one_of = f", with one of: {', '.join(variants)}" if variants else f": {self.families()[family].summary}"
+            return f"{problem}{suggestion}; name one as {family}:<variant>{one_of}"
         names = [*self, *(f"{item}:<variant>" for item in self.families())]
         return f"unknown {self.noun} {name!r}{did_you_mean(name, self)}; known: {', '.join(names)}"
 

@@ -51,6 +51,13 @@ def test_a_pooled_metric_of_somebody_elses_that_goes_wrong_is_named(wrong: str) 
     _refused(PooledMetric(name="mine", direction="lower", terms=terms, of_sums=of_sums), reason)
 
 
+def test_a_value_that_its_own_bounds_rule_out_is_named() -> None:
+    metric = MeanMetric(
+        name="mine", direction="higher", low=0, high=1, of_examples=lambda outputs: [5.0] * len(outputs)
+    )
+    _refused(metric, "it gives 5.0, and says itself that it is from 0 to 1")
+
+
 def _refused(metric: MetricDefinition, reason: str) -> None:
     task = Classification({"labels": ["a", "b"]})
     task.added_metrics = (metric,)

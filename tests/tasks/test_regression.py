@@ -46,7 +46,7 @@ def test_numbers_are_read_from_numbers_and_text() -> None:
     assert [e.target for e in read([1, 2.5, " 3.0 ", "-4", "1e3"])] == ["1", "2.5", "3", "-4", "1000"]
 
 
-@pytest.mark.parametrize("cell", ["good", "1,5", float("inf"), "nan", 10**400])
+@pytest.mark.parametrize("cell", ["good", "1,5", float("inf"), "nan", 10**400, "1_5"])
 def test_what_is_no_finite_number_is_refused_with_its_place(cell: Any) -> None:
     with pytest.raises(DataError) as caught:
         read([1, cell, 3])

@@ -10,6 +10,7 @@ import torch
 
 from trial_helpers import make_study, save_writer
 from tuneoff.config.data import ModelSpec
+from tuneoff.config.retention import RetentionSpec
 from tuneoff.config.spec import StudySpec
 from tuneoff.errors import DataError, StudyError
 from tuneoff.interfaces import Attached, Example
@@ -83,3 +84,22 @@ def test_the_text_model_of_gemma_3_is_taken(tmp_path: Path) -> None:
         features = task.encode([Example("some words", "a", 0, "row")], loaded.tokenizer, 20)
         logits = task.forward(Attached(loaded.model, loaded.model), task.collate(features, 0))
         assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "reason"),
+    [
+        ("body\none line alone\n", None, "prose: it has one row"),
+        ("body\n", None, "has a header .* but no rows"),
+        ("body\none line\nanother\n", "bdy", r"no column 'bdy' .*Set retention\.held\.prose\.column"),
+    ],
+)
+def test_a_text_that_cannot_be_held_is_refused(
+    rows: str, column: str | None, reason: str, writer: Path, news_csv: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prose.csv").write_text(rows)
+    held = {"text": str(tmp_path / "prose.csv"), **({"column": column} if column else {})}
+    study = study_of(writer, news_csv, ["lora"], 40)
+    study = study.model_copy(update={"retention": RetentionSpec.model_validate({"held": {"prose": held}})})
+    with pytest.raises(StudyError, match=rf"^retention, .*{reason}"):
+        inspect_study(study, plan(study), require_data=True)

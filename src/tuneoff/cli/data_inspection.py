@@ -21,6 +21,7 @@ from tuneoff.cli.doubts import (
     may_be_number,
     mean_words,
     refuse_doubt,
+    why_no_number,
 )
 from tuneoff.errors import DataError, StudyError, TuneoffError, did_you_mean, listed
 
@@ -199,6 +200,7 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
             columns = _recognised(task, rows, {**user_columns, **own})
             refuse_doubt(task, rows, columns, user_columns, named=False)
             return name, columns, "as given" if set(user_columns) >= set(_required(task)) else BY_CONTENT
+    no_number = ""
     # Of the others a column's name or what it holds says enough.
     tasks = {name: task for name, task in tasks.items() if task.roles[-1].holds} or tasks
     for name, task in tasks.items():
@@ -211,6 +213,7 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
         target = task.roles[-1]
         answers = filled(rows).get(columns.get(target.name, ""), [])
         if target.name not in user_columns and contradicts(target, answers):
+            no_number = no_number or why_no_number(target, columns[target.name], answers)
             continue
         if target.holds != "text" or user_columns or is_written(answers):
             refuse_doubt(task, rows, columns, user_columns, named=True)
@@ -227,7 +230,7 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
     raise Undecided(
         first_missing[0],
         list(rows.columns),
-        f"cannot tell which column of {rows.origin} holds the {' and the '.join(first_missing)}",
+        f"cannot tell which column of {rows.origin} holds the {' and the '.join(first_missing)}{no_number}",
         hint=f"Its columns: {listed(rows.columns)}. Set {' or '.join(map(_flags, missing.values()))}.",
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import registry
-from tuneoff.errors import DataError
+from tuneoff.errors import DataError, shortened
 from tuneoff.interfaces import is_missing
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ def contradicts(role: ColumnRole, values: Sequence[str]) -> bool:
     if role.holds == "number":
         return not may_be_number(values)
     return role.holds == "class" and may_be_number(values) and any((_number(value) or 0) % 1 for value in values)
+
+
+def why_no_number(role: ColumnRole, column: str, values: Sequence[str]) -> str:
+    """Explains, to follow a message, why a column that is named like a number is not taken for one; empty where all
+    its values are numbers, or most of them hold no digit."""
+    others = [value for value in values if _number(value) is None]
+    digits = sum(any(character.isdigit() for character in value) for value in values)
+    if role.holds != "number" or not others or 2 * digits < len(values):
+        return ""
+    return f"; column {column!r} is named like a {role.name} and holds {shortened(others[0], 40)!r}, which is no number"
 
 
 def _number_roles() -> list[tuple[str, str]]:

@@ -102,7 +102,7 @@ class PricesSpec(Frozen):
     @classmethod
     def _word(cls, value: str) -> str:
         if value.split() != [value]:
-            raise ValueError(f"a word without spaces, not {value!r}")
+            raise ValueError("a word without spaces")
         return value
 
     @field_validator("device_hour")

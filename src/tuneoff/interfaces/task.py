@@ -432,6 +432,8 @@ class Task(ABC):
             value = metric.compute(outputs)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"it gives {value}, which is no finite number (None says that it cannot be computed)")
+            if value is not None and not metric.low - 1e-9 <= value <= metric.high + 1e-9:
+                raise ValueError(f"it gives {value}, and says itself that it is from {metric.low} to {metric.high}")
             return value
 
     @staticmethod

@@ -76,6 +76,15 @@ def _explain(rows: Rows, role: str, column: str, value: Any, label: bool) -> tup
     return f"values of the type {kind}, {example}", f"Save column {column!r} as text."
 
 
+def nearly_all(fits: Sequence[bool]) -> bool:
+    """Tells whether a column is of a kind by what its cells are, though a few may be broken: one, or a tenth of them.
+
+    Such a column is taken for what it is, and reading it then names the row that is broken.
+    """
+    broken = len(fits) - sum(fits)
+    return 2 * broken < len(fits) and broken <= max(1, len(fits) // 10)
+
+
 def is_chat(value: Any) -> bool:
     """Tells whether a cell holds a conversation: messages with a speaker and a content."""
     return isinstance(value, Sequence) and bool(value) and all(map(speaker_keys, value))
@@ -93,9 +102,9 @@ def lower_names(rows: Rows) -> dict[str, str]:
 
 
 def chat_column(rows: Rows) -> str | None:
-    """Returns the first column of conversations."""
+    """Returns the first column of conversations, also of those that are written out as text."""
     cells = ((name, next((v for v in values if v is not None), None)) for name, values in rows.columns.items())
-    return next((name for name, value in cells if is_chat(value)), None)
+    return next((name for name, value in cells if is_chat(parse_literal(value))), None)
 
 
 def refuse_chat(rows: Rows) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tuneoff.errors import DataError
 from tuneoff.interfaces import Rows, is_missing, letter_of
-from tuneoff.tasks._cells import lower_names
+from tuneoff.tasks._cells import lower_names, nearly_all
 from tuneoff.tasks._literals import BrokenList, parse_literal
 
 CHOICES_NAMES = ("choices", "options", "endings", "candidates", "alternatives", "mc_options")
@@ -216,4 +216,4 @@ def choices_column(rows: Rows) -> str | None:
 
 def _holds_options(cells: Sequence[Any]) -> bool:
     filled = [cell for cell in cells if not is_missing(cell)]
-    return bool(filled) and all(read_options(cell) is not None for cell in filled)
+    return nearly_all([read_options(cell) is not None for cell in filled])

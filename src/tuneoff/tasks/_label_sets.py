@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.interfaces import Outputs, is_missing, read_labels
+from tuneoff.tasks._cells import nearly_all
 from tuneoff.tasks._literals import parse_literal
 
 Array = NDArray[np.float64]
@@ -70,12 +71,13 @@ def holds_labels(cells: Sequence[Any]) -> bool:
     filled = [cell for cell in cells if not is_missing(cell)]
     if not filled:
         return False
-    if all(map(is_list, filled)):
-        parts = [str(part) for cell in filled for part in parse_literal(cell)]
+    if nearly_all(are_lists := list(map(is_list, filled))):
+        lists = [list(map(str, parse_literal(cell))) for cell, fits in zip(filled, are_lists, strict=True) if fits]
+        parts = [part for own in lists for part in own]
         distinct = set(parts)
         few = 2 <= len(distinct) <= max(2, len(parts) // 2) and len(distinct) <= len(filled)
         # A list that repeats an entry is a sequence, such as words or tags.
-        sets = all(len(set(map(str, parse_literal(cell)))) == len(list(parse_literal(cell))) for cell in filled)
+        sets = nearly_all([len(set(own)) == len(own) for own in lists])
         return few and sets and all(len(part.split()) <= MOST_WORDS for part in distinct)
     return all(isinstance(cell, str) for cell in filled) and bool(joined_labels([cell.strip() for cell in filled]))
 

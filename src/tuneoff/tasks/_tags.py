@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneoff.interfaces import OUTSIDE, Outputs, is_missing, read_entities
+from tuneoff.tasks._cells import nearly_all
 from tuneoff.tasks._literals import BrokenList, parse_literal
 from tuneoff.tasks._words import word_spans
 
@@ -179,16 +180,22 @@ def _tags_of(entities: Sequence[tuple[int, int, str]], count: int) -> tuple[str,
 def holds_words(texts: Sequence[Any], tags: Sequence[Any]) -> bool:
     """Tells whether two columns hold words and a tag for each, or texts and entities."""
     pairs = [pair for pair in zip(texts, tags, strict=True) if not any(map(is_missing, pair))]
-    try:
-        if not pairs or any(_items(own) is None for _, own in pairs):
-            return False
-        read = [tagged(text, own, None) for text, own in pairs]
-    except ValueError:
+    read = [_read_pair(*pair) for pair in pairs]
+    if not nearly_all([row is not None for row in read]):
         return False
-    repeats = len({tag for row in read for tag in row.tags}) < sum(len(row.tags) for row in read) / 2
-    return repeats and all(
-        _items(text) is not None or not _are_tags(_items(own) or [{}]) for text, own in pairs if _items(own)
-    )
+    tags_of_rows = [row.tags for row in read if row is not None]
+    return len({tag for own in tags_of_rows for tag in own}) < sum(map(len, tags_of_rows)) / 2
+
+
+def _read_pair(text: Any, tags: Any) -> TaggedWords | None:
+    """Reads a row of words and a tag for each, or of a text and entities; None where it is neither."""
+    try:
+        words, own = _items(text), _items(tags)
+        if own is None or (words is None and own and _are_tags(own)):
+            return None
+        return tagged(text, tags, None)
+    except ValueError:
+        return None
 
 
 # --- metrics

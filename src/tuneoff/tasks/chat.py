@@ -11,6 +11,7 @@ from tuneoff.errors import DataError, listed
 from tuneoff.interfaces import ColumnRole, Example, Finding, Rows, TaskOptions, has_lone_surrogate
 from tuneoff.tasks._cells import UNSUPPORTED, chat_column, is_chat, speaker_keys
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
+from tuneoff.tasks._literals import parse_literal
 from tuneoff.tasks._rows import choose_column, require_cells, require_columns
 from tuneoff.tasks._turns import ASSISTANT, SYSTEM, USER, Turn
 
@@ -113,6 +114,7 @@ def _turns(cell: Any, rows: Rows, index: int, column: str) -> list[Turn]:
         DataError: if it is none, or has what cannot be learned: tools, pictures, empty messages.
     """
     where = f"{rows.place(index)}: column {column!r}"
+    cell = parse_literal(cell)
     if not is_chat(cell):
         raise DataError(
             f"{where} holds {'nothing' if cell is None else str(cell)[:60]!r}, not a list of messages",

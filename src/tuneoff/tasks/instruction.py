@@ -13,6 +13,7 @@ from tuneoff.tasks._cells import lower_names, require_plain
 from tuneoff.tasks._conversation import Conversation, ConversationOptions
 from tuneoff.tasks._rows import choose_columns, require_cells, require_columns, require_unicode
 
+INPUT_NAMES = ("input", "context")
 OUTPUT_NAMES = ("output", "response", "completion", "answer")
 
 
@@ -38,7 +39,7 @@ class Instruction(Conversation):
     )
     roles = (
         ColumnRole("instruction", guesses=("instruction",)),
-        ColumnRole("input", guesses=("input",), optional=True, may_be_empty=True),
+        ColumnRole("input", guesses=INPUT_NAMES, optional=True, may_be_empty=True),
         ColumnRole("output", guesses=OUTPUT_NAMES),
     )
     asked = (
@@ -54,7 +55,8 @@ class Instruction(Conversation):
     def columns_by_name(self, rows: Rows) -> dict[str, str]:
         """Returns the column of inputs, where one is called so and none is named."""
         lower = lower_names(rows)
-        return {"input": lower["input"]} if self.options.input is None and "input" in lower else {}
+        named = next((lower[name] for name in INPUT_NAMES if name in lower), None)
+        return {"input": named} if self.options.input is None and named is not None else {}
 
     def recognise(self, rows: Rows) -> dict[str, Any]:
         try:

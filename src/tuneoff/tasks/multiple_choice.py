@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 QUESTION_NAMES = (
-    *("question", "question_stem", "question.stem", "stem", "ctx", "startphrase", "query", "goal", "premise"),
+    *("question.stem", "question", "question_stem", "stem", "ctx", "startphrase", "query", "goal", "premise"),
     *("sentence", "prompt", "text", "context", "passage"),
 )
-CONTEXT_NAMES = ("context", "article", "passage", "support", "story")
+CONTEXT_NAMES = ("context", "article", "passage", "support", "story", "premise")
 ANSWER_NAMES = (
     *("answer", "answerkey", "answer_key", "label", "gold", "correct", "correct_answer", "answer_idx", "answer_index"),
     *("correct_option", "cop", "target", "y"),
@@ -187,14 +187,15 @@ class MultipleChoice(SequenceHead):
     def recognise(self, rows: Rows) -> dict[str, Any]:
         try:
             columns = self.columns(rows)
+            several = self._several(rows, columns["choices"])
+            if not several:
+                return {**columns}
             options = self._options(rows, columns["choices"])
         except DataError:
             return {}
-        several = self._several(rows, columns["choices"])
         # Columns of texts may be called so and hold something else.
-        if several and not name_options(rows.columns[columns["answer"]], options):
-            return {}
-        return {**columns, "choices": several or columns["choices"]}
+        is_named = name_options(rows.columns[columns["answer"]], options)
+        return {**columns, "choices": several} if is_named else {}
 
     def _several(self, rows: Rows, first: str) -> tuple[str, ...]:
         """Returns the columns of which each holds an option; empty where one holds them all."""

@@ -227,7 +227,8 @@ def _number(value: Any, rows: Rows, index: int, column: str) -> str:
         DataError: if it is none, or not finite.
     """
     try:
-        number = float(value if isinstance(value, Real) else str(value).strip())
+        # Python takes 1_5 for 15; in a file it is a slip.
+        number = float(value if isinstance(value, Real) else str(value).strip().replace("_", "?"))
     except (ValueError, OverflowError):  # OverflowError: a whole number that no float holds
         number = math.nan
     if not math.isfinite(number):

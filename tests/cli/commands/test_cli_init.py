@@ -14,6 +14,7 @@ from tuneoff import registry
 from tuneoff.cli.commands.init import scalar
 from tuneoff.cli.data_inspection import inspect_data
 from tuneoff.cli.main import main
+from tuneoff.errors import DataError
 from tuneoff.planning import loading
 
 
@@ -448,3 +449,91 @@ def test_an_item_of_a_list_may_be_named() -> None:
     Path("a.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert main(["init", "a.jsonl", "--text", "q", "--label", "tags.0.name"]) == 0
     assert loading.load("a.study.yaml").task.options == {"text": "q", "label": "tags.0.name"}
+
+
+def write_lines(name: str, good: Any, broken: Any) -> Path:
+    """Writes forty rows of which one, on line 7, is broken."""
+    path = Path(name)
+    rows = [broken if i == 6 else good(i) for i in range(40)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _words(i: int) -> dict[str, Any]:
+    return {"tokens": ["John", "in", "Rome", f"{i}"], "tags": ["B-PER", "O", "B-LOC", "O"]}
+
+
+def _entities(i: int) -> dict[str, Any]:
+    return {"text": f"John in Rome {i}", "entities": [{"start": 0, "end": 4, "label": "PER"}]}
+
+
+def _options(i: int) -> dict[str, Any]:
+    return {"question": f"what is it {i}?", "choices": ["a cat", "a dog"], "answer": i % 2}
+
+
+def _emotions(i: int) -> dict[str, Any]:
+    return {"text": f"this is text {i}", "emotions": ["joy", "love"][: 1 + i % 2]}
+
+
+@pytest.mark.parametrize(
+    ("good", "broken", "reason"),
+    [
+        (_words, {"tokens": ["a", "b"], "tags": ["O"]}, "line 7: 2 words and 1 tags"),
+        (_words, {"tokens": [], "tags": []}, "line 7: there is no word"),
+        (_entities, _entities(6) | {"entities": [{"start": 0, "end": 99, "label": "X"}]}, "line 7: entity 0 to 99"),
+        (_entities, _entities(6) | {"entities": [{"start": 3, "end": 1, "label": "X"}]}, "line 7: an entity is"),
+        (_options, _options(6) | {"choices": ["a cat"]}, "line 7: column 'choices' holds no two options"),
+        (_options, _options(6) | {"choices": ["a cat", None]}, "line 7: column 'choices' holds no two options"),
+        (_options, _options(6) | {"choices": None}, "have no choices; the first is rows.jsonl line 7"),
+        (_emotions, _emotions(6) | {"emotions": [None]}, "line 7: column 'emotions' holds no labels"),
+    ],
+)
+def test_a_broken_row_makes_no_other_task_of_a_file_and_is_named(good: Any, broken: Any, reason: str) -> None:
+    path = write_lines("rows.jsonl", good, broken)
+    try:
+        refused = " ".join(inspect_data(path).concerns)
+    except DataError as error:
+        refused = str(error)
+    assert reason in refused
+
+
+def test_messages_written_out_in_a_text_cell_are_a_chat() -> None:
+    chats = [
+        [{"role": "user", "content": f"who is {i}?"}, {"role": "assistant", "content": f"he, {i}"}] for i in range(20)
+    ]
+    with Path("chats.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["messages"], *([json.dumps(chat)] for chat in chats)])
+    assert inspect_data(Path("chats.csv")).task == "chat"
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (
+            {
+                "question": {"stem": "what?", "choices": [{"text": "a", "label": "A"}, {"text": "b", "label": "B"}]},
+                "answerKey": "A",
+            },
+            {"question": "question.stem", "choices": "question.choices", "answer": "answerKey"},
+        ),
+        (
+            {"premise": "it rains", "question": "effect", "choice1": "wet", "choice2": "dry", "label": 0},
+            {"question": "question", "context": "premise", "choices": ("choice1", "choice2"), "answer": "label"},
+        ),
+        (
+            {"instruction": "name it", "context": "a cat sat", "response": "the cat"},
+            {"instruction": "instruction", "input": "context", "output": "response"},
+        ),
+    ],
+    ids=["ARC", "COPA", "Dolly"],
+)
+def test_no_text_of_a_known_shape_is_left_out(row: dict[str, Any], columns: dict[str, Any]) -> None:
+    Path("rows.jsonl").write_text(f"{json.dumps(row)}\n" * 12, encoding="utf-8")
+    assert inspect_data(Path("rows.jsonl")).columns == columns
+
+
+def test_a_column_that_is_named_like_a_number_and_holds_none_is_told() -> None:
+    rows = "".join(f"this is text {i};{i},5\n" for i in range(20))
+    Path("scores.csv").write_text(f"text;score\n{rows}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"column 'score' is named like a value and holds '0,5', which is no number"):
+        inspect_data(Path("scores.csv"))

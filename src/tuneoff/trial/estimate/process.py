@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import sys
+from copy import copy
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -66,7 +67,10 @@ class FakeModelProcess:
         Raises:
             EstimateFailed: if it cannot be built.
         """
-        states: ModelStateBytes = self._ask("build", spec, task, setup)
+        # Metrics cost a step nothing, and those of somebody else may be functions that cannot be sent.
+        sent = copy(task)
+        sent.added_metrics = ()
+        states: ModelStateBytes = self._ask("build", spec, sent, setup)
         return states
 
     def step(self, batch: Batch, loss_terms: int, *, accumulates: bool = False) -> StepCost:

@@ -144,7 +144,8 @@ def _tokenize(held: HeldSet, model: ModelSpec, tokenizer: Any, config: Any) -> T
 
 
 def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec]) -> None:
-    """Checks that the base model can do what is held, and has room for it beside each method's virtual tokens.
+    """Checks that what is held can be used, where it can be read here, that the base model can do it, and that there is
+    room for it beside each method's virtual tokens.
 
     Raises:
         StudyError: naming all that it cannot do.
@@ -157,10 +158,20 @@ def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec]) 
         try:
             _check(model, _make_task(held), study_task, list(holding.values()))
         except (DataError, UnsupportedModel) as error:
-            message = f"{error.message.rstrip('.')}. {error.hint}" if error.hint else error.message
-            problems.append(Problem(f"retention.held.{label}", message))
+            problems.append(Problem(f"retention.held.{label}", _one_message(error)))
+            continue
+        try:
+            _load(label, held, retention, next(iter(holding.values())).protocol)
+        except DataError as error:
+            problems.append(Problem("", _one_message(error)))
+        except SourceError:
+            continue  # what cannot be had here and now is told where it is needed
     if problems:
         raise StudyError(problems)
+
+
+def _one_message(error: DataError | UnsupportedModel) -> str:
+    return f"{error.message.rstrip('.')}. {error.hint}" if error.hint else error.message
 
 
 def _check(model: ModelSpec, task: Task, study_task: Task, trials: Sequence[TrialSpec]) -> None:
