@@ -120,7 +120,11 @@ def test_a_writer_writes_the_same_merged_and_without_tuneoff(written: Written, t
 
 
 @pytest.mark.parametrize("scoring", ["head", "likelihood"])
-def test_options_are_chosen_the_same_without_tuneoff(scoring: str, make_place: MakePlace, tmp_path: Path) -> None:
+def test_options_are_chosen_the_same_without_tuneoff(
+    scoring: str, make_place: MakePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A model's folder may be named from the folder that is current; the card's code runs in another.
+    monkeypatch.chdir(tmp_path)
     options = [[f"{word}{i}" for word in ("aaaa", "bbb", "ccccc")][: 2 + i % 2] for i in range(24)]
     rows = [{"question": f"{own[i % 2]}?", "choices": own, "answer": i % 2} for i, own in enumerate(options)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -128,7 +132,7 @@ def test_options_are_chosen_the_same_without_tuneoff(scoring: str, make_place: M
         save_writer(tmp_path / "model", "gpt2")
     place = make_place(
         "lora",
-        **({"folder": tmp_path / "model"} if scoring == "likelihood" else {}),
+        **({"folder": Path("model")} if scoring == "likelihood" else {}),
         data=tmp_path / "rows.jsonl",
         task={"name": "multiple_choice", "scoring": scoring},
         protocol={"epochs": 1, "max_steps": 1, "max_length": 48, "learning_rate": 0.02},

@@ -17,7 +17,8 @@ from tuneoff.store.series import SeriesStore
 def render(report: SeriesReport, store: SeriesStore, console: Console) -> None:
     """Prints the answer, the tables, cautions, and where the report is."""
     done, planned = (sum(getattr(each.trials, name) for each in report.members) for name in ("completed", "planned"))
-    title = f"{report.name}: {len(report.members)} studies, {done} of {planned} trials completed"
+    studies = "study" if len(report.members) == 1 else "studies"
+    title = f"{report.name}: {len(report.members)} {studies}, {done} of {planned} trials completed"
     console.print(Text(title, style="bold"))
     if report.bases is not None:
         terminal.print_answer(report.bases, console, report.bases.notes)

@@ -97,6 +97,8 @@ def _row(task: Task, example: Example, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(folder: Path, rows: list[dict[str, Any]], base: str) -> dict[str, Any]:
+    # The script works in the export's folder.
+    base = os.path.abspath(base) if base else ""
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "asked.json", Path(scratch) / "answered.json"
         asked.write_text(json.dumps(rows), encoding="utf-8")

@@ -153,8 +153,10 @@ def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec]) 
     """
     holding = {trial.label: trial for trial in trials if trial.retention is not None}
     retention = next((trial.retention for trial in holding.values()), None)
+    if retention is None:
+        return
     problems: list[Problem] = []
-    for label, held in retention.held.items() if retention is not None else ():
+    for label, held in retention.held.items():
         try:
             _check(model, _make_task(held), study_task, list(holding.values()))
         except (DataError, UnsupportedModel) as error:
