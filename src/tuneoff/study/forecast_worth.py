@@ -22,8 +22,9 @@ PROFILE_ESTIMATES = 5
 """Time of the estimates in a profile, in units of the time of estimating an arm alone."""
 WRITING = 8
 """Time of a generated token in units of one that is read: the weights are loaded from memory for few tokens."""
-SHORT_OPERATIONS = 2e13
-"""Trials of no more operations end in about twenty seconds on two cores: a forecast is not worth its time."""
+SHORT_OPERATIONS = 6e13
+"""Trials of no more operations end in about a minute on two cores: even two estimates would take more than their share
+of that (`PAYS`, `ESTIMATE_SECONDS`), so that none is made only to be thrown away."""
 
 
 def is_short(to_come: ToCome, inspection: Inspection) -> bool:
