@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,18 @@ def test_a_new_file_under_an_old_name_is_another_file(
     first = checksums.sha256(file)
     other.replace(file)
     assert checksums.sha256(file) != first
+
+
+def test_another_process_of_the_run_need_not_read_a_file_again_until_it_is_written(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -3600.0)
+    path = tmp_path / "weights"
+    path.write_text("one")
+    first = checksums.sha256(path)
+    told = json.loads(json.dumps(checksums.remembered()))
+    monkeypatch.setattr(checksums, "_DIGESTS", {})
+    checksums.remember(told)
+    assert (checksums.sha256(path), len(reads)) == (first, 1)
+    path.write_text("other")
+    assert checksums.sha256(path) != first

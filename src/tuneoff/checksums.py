@@ -1,6 +1,6 @@
 """Checksums of plain data and of files.
 
-Those of files are computed from the bytes themselves and remembered within one process alone.
+Those of files are computed from the bytes themselves, and remembered within one process and what it starts for a run.
 
 A cache on disk, keyed by size and time, would trust exactly what a careless copy, a failing disk or an attacker leaves
 unchanged.
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,25 @@ def sha256(path: Path) -> str:
     if key == _identity(status) and time.time() - max(status.st_ctime, status.st_mtime) > SETTLED_SECONDS:
         _DIGESTS[key] = digest
     return digest
+
+
+def remembered() -> list[tuple[tuple[int, ...], str]]:
+    """Returns the checksums that this process remembers, for `remember` in the processes that it starts for a run."""
+    return list(_DIGESTS.items())
+
+
+def remember(digests: Iterable[tuple[Sequence[int], str]]) -> None:
+    """Remembers the checksums that another process of the run computed, each as long as the system has seen no write to
+    its file."""
+    _DIGESTS.update((tuple(key), digest) for key, digest in digests)
+
+
+def file_states(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Returns for each file in a folder by what a write to it would be known; None where one was written just now, so
+    that another write would not show."""
+    statuses = {entry.name: entry.stat() for entry in sorted(folder.iterdir()) if entry.is_file()}
+    settled = all(time.time() - max(one.st_ctime, one.st_mtime) > SETTLED_SECONDS for one in statuses.values())
+    return {name: _identity(status) for name, status in statuses.items()} if settled else None
 
 
 def folder_checksums(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from trial_helpers import MakePlace, context_of, runner_of
+from tuneoff import checksums
 from tuneoff.config.protocol import Protocol
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.run import run
-from tuneoff.trial.shared_checks import once
+from tuneoff.trial.shared_checks import once, once_for_files
 from tuneoff.trial.training import scored_position
 
 pytest_plugins = ("trial_fixtures",)
@@ -93,3 +95,24 @@ def test_a_later_seed_does_not_compare_the_scored_position_again(
     for seed in (0, 1):
         run(make_place("lora", seed=seed), "cpu", time.perf_counter(), scratch=tmp_path)
     assert compared == [1]
+
+
+def test_what_is_computed_of_files_is_shared_by_all_arms_until_one_is_written(
+    contexts: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -3600.0)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_text("one")
+    numbers = itertools.count(1)
+
+    def ask(context: TrialContext) -> str:
+        return once_for_files(context, "sum", folder, lambda: f"answer {next(numbers)}")
+
+    assert [ask(contexts()), ask(contexts(method="lora", seed=3))] == ["answer 1"] * 2
+    plain = contexts().spec.execution.model_copy(update={"engine": "plain"})
+    assert ask(contexts(execution=plain)) == "answer 2"
+    (folder / "weights").write_text("other")
+    assert ask(contexts()) == "answer 3"
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", 3600.0)
+    assert [ask(contexts()), ask(contexts())] == ["answer 4", "answer 5"], "a write just now might not show"

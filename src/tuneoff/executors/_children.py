@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tuneoff.checksums import remembered
 from tuneoff.errors import ExecutorError, Problem, StudyError, TuneoffError, by_name
 
 CLOSE_SECONDS = 8.0
@@ -140,6 +141,7 @@ class WarmParent(Children):
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._children: dict[int, Child] = {}
         self._ready = threading.Event()
+        self._has_told_checksums = False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -154,6 +156,10 @@ class WarmParent(Children):
         self._messages.put(None)
 
     def start(self, verb: str, payload: dict[str, Any], log: Path | None = None) -> Child:
+        if not self._has_told_checksums:
+            # Those of the study's sources: no child needs to read them whole for that again.
+            self._has_told_checksums = True
+            self._send({"verb": "remember", "payload": {"checksums": remembered()}})
         request, child = self._request(verb, payload, log)
         self._children[request["id"]] = child
         self._send(request)

@@ -25,6 +25,7 @@ import signal
 import sys
 from typing import Any, TextIO
 
+from tuneoff.checksums import remember
 from tuneoff.trial.parentage import die_with
 
 WARM = (
@@ -113,6 +114,9 @@ def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) ->
         for name in request["payload"]["modules"]:
             with contextlib.suppress(Exception):
                 _import(name)
+        return
+    if request["verb"] == "remember":
+        remember(request["payload"]["checksums"])
         return
     parent = os.getpid()
     # The libraries' objects live as long as the process: a child need not look through them for garbage, which takes

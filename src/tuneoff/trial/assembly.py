@@ -35,7 +35,7 @@ from tuneoff.trial.modeling.frozen_bf16 import keep_frozen_in_bf16
 from tuneoff.trial.modeling.precision import Policy, PolicyName, apply_policy, choose_attention
 from tuneoff.trial.modeling.vocabulary import check_tokens
 from tuneoff.trial.randomness import seed_all
-from tuneoff.trial.shared_checks import once
+from tuneoff.trial.shared_checks import once, once_for_files
 from tuneoff.trial.training import kernels, scored_position
 from tuneoff.trial.training.dropout import DropoutMasks, choose_masks, name_generator
 from tuneoff.trial.training.evaluate import ModelRunner
@@ -174,14 +174,22 @@ def load_base(context: TrialContext, method: Method[Any]) -> PretrainedModel:
     """
     spec = context.spec
     policy = apply_policy(spec.protocol.precision, context.device)
-    loaded = load_model(spec, context.task, context.device, policy.name)
+    loaded = load_model(
+        spec, context.task, context.device, policy.name, partial(once_for_files, context, "weights-checksum")
+    )
     contents.verify_model(spec, loaded.info)
     check_length(loaded.model, context.task, spec.protocol.max_length, method, spec.label)
     return PretrainedModel(loaded, policy)
 
 
-def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: PolicyName) -> trial_model.Loaded:
-    """Loads the base model as the trial's protocol wants it on this device."""
+def load_model(
+    spec: TrialSpec,
+    task: Task,
+    device: torch.device,
+    policy: PolicyName,
+    ask: trial_model.Ask = trial_model.compute_anew,
+) -> trial_model.Loaded:
+    """Loads the base model as the trial's protocol wants it on this device; `ask` as for `trial_model.load`."""
     protocol = spec.protocol
     attention = choose_attention(protocol.attention, device, protocol.max_length, policy)
     return trial_model.load(
@@ -191,6 +199,7 @@ def load_model(spec: TrialSpec, task: Task, device: torch.device, policy: Policy
         dropout=protocol.dropout,
         attention=attention.training,
         evaluation=attention.evaluation,
+        ask=ask,
     )
 
 

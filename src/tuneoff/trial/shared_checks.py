@@ -1,13 +1,15 @@
-"""Checks that come out alike for every seed of an arm: a run's first trial does them, the others read the answer."""
+"""What comes out alike for every seed of an arm, or for every arm: a run's first trial does it, the others read the
+answer."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
-from tuneoff.checksums import content_hash
+from tuneoff.checksums import content_hash, file_states
 from tuneoff.errors import StoreError
 from tuneoff.store import write_atomically
 from tuneoff.trial.context import TrialContext
@@ -35,7 +37,29 @@ def once(context: TrialContext, name: str, check: Callable[[], Answer]) -> Answe
         "options": spec.options,
         "devices": [spec.devices, spec.shard],
     }
-    path = context.scratch / "checks" / f"{name}-{content_hash(arm)[:16]}.json"
+    return _kept(context.scratch, f"{name}-{content_hash(arm)[:16]}", check)
+
+
+def once_for_files(context: TrialContext, name: str, folder: Path, check: Callable[[], str]) -> str:
+    """Returns what was computed of a folder's files for the task, from the run's scratch folder where an earlier trial
+    of any arm left it there and nothing was written to the files since. `execution: plain` computes it anew.
+
+    Args:
+        context: of the trial.
+        name: names what is computed.
+        folder: of the files.
+        check: computes it.
+    """
+    spec = context.spec
+    if context.scratch is None or spec.execution.engine == "plain" or (states := file_states(folder)) is None:
+        return check()
+    key = {"files": states, "model": spec.model.model_dump(mode="json"), "task": spec.task.model_dump(mode="json")}
+    return _kept(context.scratch, f"{name}-{content_hash(key)[:16]}", check)
+
+
+def _kept(scratch: Path, name: str, check: Callable[[], Answer]) -> Answer:
+    """Returns an answer that is kept in a run's scratch folder; makes and keeps it where there is none."""
+    path = scratch / "checks" / f"{name}.json"
     with suppress(OSError, ValueError):
         answer: Answer = json.loads(path.read_text(encoding="utf-8"))
         return answer

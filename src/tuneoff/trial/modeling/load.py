@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,15 @@ BASE_SEED = 0
 RANDOM_WEIGHTS = Finding(
     name="random_weights", message="the base model has random weights: costs are real, quality means nothing"
 )
+
+
+Ask = Callable[[Path, Callable[[], str]], str]
+"""Is handed a folder and what computes something of its files; computes it, or knows the answer."""
+
+
+def compute_anew(folder: Path, compute: Callable[[], str]) -> str:
+    """Computes something of a folder's files."""
+    return compute()
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,7 @@ def load(
     dropout: float | None,
     attention: Kernel,
     evaluation: Kernel | None = None,
+    ask: Ask = compute_anew,
 ) -> Loaded:
     """Loads the base model in float32 on the CPU and gives it a head drawn from `seed`.
 
@@ -137,6 +147,7 @@ def load(
         dropout: of all its parts; None leaves them as they are.
         attention: the implementation of attention that it uses, if it has it.
         evaluation: the one that `attending` uses instead in evaluations, if another.
+        ask: computes the checksum of the weights, or knows it.
 
     Raises:
         SourceError, UnsupportedModel: if it cannot be fetched or does not fit the task.
@@ -146,7 +157,7 @@ def load(
     has_sdpa = _has_sdpa(task.model_class(config), config)
     config._attn_implementation = attention if has_sdpa else "eager"
     with quiet():
-        model, loading_info, checksum = _load_base(spec, files, config, task)
+        model, loading_info, checksum = _load_base(spec, files, config, task, ask)
         tokenizer = tokenizer_of(spec, files, config)
     check_words(tokenizer, config, spec.source, task.produces == "text")
     check_masks(model)
@@ -178,7 +189,7 @@ def load(
 
 
 def _load_base(
-    spec: ModelSpec, files: ModelFiles | None, config: Any, task: Task
+    spec: ModelSpec, files: ModelFiles | None, config: Any, task: Task, ask: Ask
 ) -> tuple[Any, Loading | None, str | None]:
     """Loads the model from its files, or builds it with random weights; returns it, what the files lack and the
     checksum of its weights, both None for random weights."""
@@ -189,7 +200,8 @@ def _load_base(
     model, loading_info = _load_from_files(files, config, task)
     with torch.device("meta"):
         keep_fixed(model, _build_from_config(config, task))
-    return model, loading_info, files.checksum or _compute_checksum(model, task)
+    checksum = files.checksum or ask(Path(files.path), lambda: _compute_checksum(model, task))
+    return model, loading_info, checksum
 
 
 def build_empty(
@@ -350,5 +362,5 @@ def _compute_checksum(model: Any, task: Task) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().reshape(-1).numpy())
     return digest.hexdigest()

@@ -26,7 +26,7 @@ def tokenizer_of(spec: ModelSpec, files: ModelFiles | None, config: Any) -> Any:
         raise UnsupportedModel(f"{spec.source}: its tokenizer cannot be loaded: {first_line(error)}") from None
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"{spec.source} has no fast tokenizer (tokenizer.json), which tuneoff needs")
-    if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) < 2:
+    if len(tokenizer) - len(set(tokenizer.all_special_ids)) < 2:
         # Where the files are missing, transformers makes one that knows no word and reads every text as unknown.
         raise UnsupportedModel(
             f"{spec.source} holds no tokenizer",
