@@ -308,6 +308,16 @@ class StuckChildren(Children):
         self.closed = True
 
 
+def test_what_starts_processes_may_be_started_ahead() -> None:
+    children = StuckChildren(None)
+    with LocalExecutor("cpu", starter=lambda _: children) as executor:
+        executor.warm_up()
+        assert executor._children is children
+        executor.warm_up()
+        assert executor.children is children
+    assert children.closed
+
+
 @pytest.mark.parametrize("pid", [None, 1 << 30])
 def test_a_starter_that_tells_nothing_is_given_up(
     pid: int | None, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
@@ -433,6 +443,16 @@ def test_an_inspection_counts_and_describes(executor: SharedExecutor, tiny: Tiny
     assert by_label["full"]["trainable_parameters"] == by_label["full"]["total_parameters"]
     assert 0 < by_label["lora"]["trainable_parameters"]["adapter"] < by_label["full"]["total_parameters"]["base"]
     assert sum(by_label["majority"]["total_parameters"].values()) == 0
+
+
+def test_an_inspection_before_a_run_tells_of_gpus_too(
+    executor: SharedExecutor, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "device", "auto")
+    monkeypatch.setattr(executor, "_gpus", None)
+    _inspect(executor, tiny.study(("majority",)))
+    monkeypatch.setattr(executor, "call", lambda verb, payload: pytest.fail(f"{verb} is asked for"))
+    assert len(executor.devices()) >= 1
 
 
 def test_a_process_that_vanishes_while_looking_is_an_error_with_its_last_words(

@@ -99,6 +99,37 @@ def test_an_executor_of_ones_own_is_used_as_it_is_and_left_open(small_study: Pat
     assert (fake_executor.closed, fake_executor.device) == (False, "")
 
 
+def test_processes_begin_to_start_before_a_run_is_planned_and_where_all_of_it_is_to_be_done(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def noted(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            steps.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    noted(type(fake_executor), "warm_up")
+    noted(type(fake_executor), "inspect")
+    noted(type(fake_executor), "close")
+    noted(Study, "plan")
+    study = Study(small_study)
+    with study.started(Path("results")):
+        study.plan()
+        study.run("results")
+    assert steps[:2] == ["warm_up", "plan"]
+    assert (steps.count("warm_up"), steps.count("inspect"), steps[-1]) == (1, 1, "close")
+    steps.clear()
+    Study(small_study).run("results")
+    assert "warm_up" not in steps, "what is missing of a study that was begun is found out first"
+    Study(small_study).run("elsewhere")
+    assert steps.index("warm_up") < steps.index("inspect")
+
+
 def test_an_executor_is_named(small_study: Path, fake_executor: FakeExecutor) -> None:
     study = Study(small_study, executor="local", device="cuda").run("results")
     assert (fake_executor.closed, fake_executor.device) == (True, "cuda")

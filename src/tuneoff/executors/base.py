@@ -113,6 +113,10 @@ class Executor(ABC):
     ) -> None:
         self.close()
 
+    def warm_up(self) -> None:
+        """Begins to start the processes that `inspect` and `run` will need; does not wait for them."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Ends every process that was started."""

@@ -98,6 +98,9 @@ class LocalExecutor(Executor):
             self._children = self._starter({**ENVIRONMENT, **extra})
         return self._children
 
+    def warm_up(self) -> None:
+        self.children  # noqa: B018 - the property makes it
+
     def close(self) -> None:
         if self._children is not None:
             self._children.close()
@@ -147,6 +150,7 @@ class LocalExecutor(Executor):
         }
         answer = self.call("inspect", payload)
         if require_data:
+            self._gpus = answer["gpus"]
             self.devices()
         labels, warnings = tuple(answer["labels"]), tuple(answer["warnings"])
         return Inspection(answer["trials"], labels, answer["data"], warnings, answer["contents"])

@@ -7,8 +7,8 @@ print(study.results())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -275,6 +275,7 @@ class Study(StudyResults):
         if relatives is None:
             relatives = StudyStore(self.folder).relatives if out is None else []
         with ExitStack() as stack:
+            stack.enter_context(self.started(self.folder))
             if self._budget is not None:
                 # One executor forecasts and runs.
                 stack.enter_context(self.using(stack.enter_context(self._open_executor())))
@@ -321,6 +322,22 @@ class Study(StudyResults):
     def _has_trained(self) -> bool:
         """Tells whether a trial that trains is completed."""
         return any(record.status.finished and record.spec.learning_rate is not None for record in self.records())
+
+    @contextmanager
+    def started(self, folder: Path) -> Iterator[None]:
+        """Begins to start the processes of a run where `folder` holds no study, so that all is still to be done: they
+        import libraries for seconds, and the caller may read and plan meanwhile. A run within uses them.
+
+        Raises:
+            TuneoffError: what makes the study impossible and is known without any process.
+        """
+        if self._executors.is_at_hand or StudyStore(folder).is_there:
+            yield
+            return
+        # Fingerprints play no part in this.
+        early.refuse_study(self.spec, self.first_round(plan(self.spec)), required=True)
+        with self._executors.started(self.spec.executor, self.device):
+            yield
 
     def using(self, executor: Executor) -> AbstractContextManager[None]:
         """Uses an executor for all that is done within, and leaves it open."""

@@ -60,11 +60,15 @@ def _inspect(payload: dict[str, Any], started: float) -> Any:
     from tuneoff.trial.inspection import inspect_study
 
     trials = [TrialSpec.model_validate(trial) for trial in payload["trials"]]
+    gpus = None
     if payload["require_data"]:
+        from tuneoff.trial.distributed.allotment import list_gpus
         from tuneoff.trial.distributed.context import check_devices
 
         check_devices(trials, payload["device"])
-    return inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
+        gpus = list_gpus(payload["device"])
+    seen = inspect_study(StudySpec.model_validate(payload["study"]), trials, payload["require_data"])
+    return {**seen, "gpus": gpus}
 
 
 def _check_sizes(payload: dict[str, Any], started: float) -> Any:

@@ -37,16 +37,20 @@ def run_study(
         show: prints the report, where no stream is wanted.
         profile: let the forecast run real steps.
     """
-    from tuneoff.analysis.results import gather
     from tuneoff.records import events
-    from tuneoff.report import files
-    from tuneoff.report.builder import build_report
     from tuneoff.store import StudyStore
 
     try:
-        if not _train(study, out, state, stream, profile):
+        with study.started(out or study.default_folder):
+            is_complete = _train(study, out, state, stream, profile)
+        if not is_complete:
             stream.send(events.study_ended("interrupted"))
             return "interrupted"
+        # `_begin_imports` has imported these meanwhile.
+        from tuneoff.analysis.results import gather
+        from tuneoff.report import files
+        from tuneoff.report.builder import build_report
+
         failed = any(not record.status.finished for record in study.records() if record.status != "cancelled")
         # What a budget of time has left to do is no failure.
         failed = failed or (not study.out_of_time and bool(study.unfinished()))
@@ -125,6 +129,7 @@ def _begin_imports() -> threading.Thread:
             import scipy.special  # noqa: F401
 
             import tuneoff.analysis.frame
+            import tuneoff.report.builder
             import tuneoff.report.charts.drawing
             import tuneoff.report.files
             import tuneoff.report.terminal  # noqa: F401
