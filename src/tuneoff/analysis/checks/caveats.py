@@ -171,7 +171,7 @@ def _trials(results: Results) -> list[Finding]:
 
 
 def _looks(results: Results) -> list[Finding]:
-    """Finds looks at fewer seeds that were not planned: what is claimed after several is false more often."""
+    """Finds looks at other numbers of seeds that were not planned: claims after several are false more often."""
     if isinstance(results.store, JoinedStore):
         # Each study was looked at by itself, as it was planned.
         looked = [(store, store.study().protocol) for store in results.store.stores.values()]
@@ -182,8 +182,8 @@ def _looks(results: Results) -> list[Finding]:
     if not counted:
         return []
     message = (
-        f"Seeds were added after a look at {' and at '.join(map(str, counted))}, which was not planned. After several "
-        "looks more than 5% of studies make a false claim; seeds by racing (`--seeds race`) plan them."
+        f"It was looked at before with {' and with '.join(map(str, counted))} seeds, which was not planned. After "
+        "several looks more than 5% of studies make a false claim; seeds by racing (`--seeds race`) plan them."
     )
     return [Finding(name="unplanned_looks", message=message)]
 
