@@ -106,6 +106,27 @@ def test_the_head_is_drawn_from_the_seed_and_the_rest_is_the_files(architecture:
         assert name in started or torch.equal(tensor, others[name]), name
 
 
+class Biased(Classification):
+    """A task whose outputs start at numbers of its own."""
+
+    @property
+    def initial_bias(self) -> tuple[float, ...]:
+        return (-2.0, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("architecture", HEADS)
+def test_outputs_start_at_the_biases_that_the_task_gives_and_all_else_as_ever(
+    architecture: str, pretrained: Pretrained
+) -> None:
+    spec = ModelSpec(source=str(pretrained(architecture)))
+    biased = trial_model.load(spec, Biased({"labels": LABELS}), seed=0, dropout=None, attention="eager")
+    usual = dict(load(pretrained(architecture)).model.named_parameters())
+    moved = {name: p.tolist() for name, p in biased.model.named_parameters() if not torch.equal(p, usual[name])}
+    without_bias = ("gpt2", "opt")
+    assert [*moved.values()] == ([] if architecture in without_bias else [[-2.0, 0.5, 1.0]])
+    assert all(name.startswith(HEADS[architecture][-1]) for name in moved)
+
+
 def test_a_head_that_was_trained_before_is_drawn_anew_with_all_its_layers(tmp_path: Path) -> None:
     config = AutoConfig.for_model("modernbert", **{"vocab_size": 300, **(SIZES | OTHERS)["modernbert"]})
     model: Any = random_model(config, TASK)

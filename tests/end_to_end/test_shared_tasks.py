@@ -171,6 +171,22 @@ SICK = ("sick_train.tsv", "sick_test.tsv")
             id="several labels a row",
         ),
         pytest.param(
+            {"name": "multi_label"},
+            ("goemotions_train.jsonl", "goemotions_test.jsonl"),
+            {
+                "label_set": {},
+                "label_prior": {},
+                "head": {"learning_rate": 1e-2},
+                "full": {"learning_rate": 2e-4},
+                "lora": {"learning_rate": 2e-3},
+            },
+            {"batch_size": 8, "train_rows": 400},
+            "micro_f1",
+            0.01,
+            of_label_sets,
+            id="several labels of few rows",
+        ),
+        pytest.param(
             {"name": "token_classification"},
             ("wnut17_train.conll", "wnut17_dev.conll"),
             {"majority_tag": {}, "entity_dictionary": {}, "full": {"learning_rate": 3e-4}},

@@ -131,6 +131,16 @@ def test_what_holds_no_labels_is_refused_with_its_place(cell: Any) -> None:
         read([["a"], cell])
 
 
+def test_outputs_start_at_the_labels_log_odds_in_the_rows_that_are_trained_on() -> None:
+    task, examples = fitted("abcd")
+    assert task.initial_bias == ()  # of a trained model nothing starts
+    task.refit(examples[:2])
+    assert task.initial_bias == pytest.approx([math.log(3 / 1), math.log(2 / 2), math.log(1 / 3), math.log(1 / 3)])
+    zero, examples = fitted("abcd", initial_bias="zero")
+    zero.refit(examples)
+    assert zero.initial_bias == ()
+
+
 @pytest.mark.parametrize("options", [{"threshold": 0}, {"threshold": {"a": 1.5}}, {"label": ["a", "a"]}])
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

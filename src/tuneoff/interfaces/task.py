@@ -258,6 +258,11 @@ class Task(ABC):
         """Returns the configuration keys that the task sets, e.g. `num_labels`."""
 
     @property
+    def initial_bias(self) -> Sequence[float]:
+        """Returns where the biases of the head's outputs start, once fitted to the training rows; empty: at 0."""
+        return ()
+
+    @property
     def target_room(self) -> int | None:
         """Returns how many tokens may be generated for an example; None for a task that generates none."""
         return None

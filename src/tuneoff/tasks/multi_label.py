@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -81,6 +82,12 @@ class MultiLabelOptions(TextOptions):
         "many rows; or a number, for all labels or by label",
     )
 
+    initial_bias: Literal["frequency", "zero"] = Field(
+        "frequency",
+        description="where the biases of the head's outputs start: at the log-odds of each label in the training rows, "
+        "or at 0, from where few rows teach an encoder to say no to rare labels whatever the text",
+    )
+
     _distinct = field_validator("labels", "label")(distinct)
 
     @field_validator("threshold")
@@ -148,6 +155,7 @@ class MultiLabel(TextHead):
         self._guessed = ""
         self._rows: Counter[str] = Counter()
         self._unlearned: list[str] = []
+        self._log_odds: tuple[float, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -289,7 +297,10 @@ class MultiLabel(TextHead):
             )
 
     def refit(self, train: Sequence[Example]) -> None:
-        self._unlearned = [label for label, count in self.count_classes(train).items() if not count]
+        counts = self.count_classes(train)
+        self._unlearned = [label for label, count in counts.items() if not count]
+        # One more row with the label and one more without keep them finite.
+        self._log_odds = tuple(math.log((count + 1) / (len(train) - count + 1)) for count in counts.values())
 
     def findings(self) -> tuple[Finding, ...]:
         found = list(note_labels(self._rows, 0))
@@ -312,6 +323,15 @@ class MultiLabel(TextHead):
 
     def model_arguments(self) -> dict[str, Any]:
         return {**head_labels(self.labels), "problem_type": "multi_label_classification"}
+
+    @property
+    def initial_bias(self) -> Sequence[float]:
+        """Returns the log-odds of each label, shape (labels,), once fitted to the training rows.
+
+        Most labels are rare. From 0 on, every text's gradient first says no to all labels, and an encoder that is
+        trained learns that: its features become the same for all texts, and of few rows they stay so.
+        """
+        return self._log_odds if self.options.initial_bias == "frequency" else ()
 
     # --- examples -> tensors -> predictions
 

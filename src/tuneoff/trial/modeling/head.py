@@ -7,7 +7,7 @@ exports them alike; otherwise methods would be compared on heads of different si
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,8 +112,15 @@ def _cover(module: nn.Module, name: str, tensors: Collection[str]) -> list[str]:
 
 
 @torch.no_grad()
-def draw(model: nn.Module, head: FreshHead, seed: int) -> None:
-    """Draws the head from the trial's seed alone, so that every method starts from the same one."""
+def draw(model: nn.Module, head: FreshHead, seed: int, output_bias: Sequence[float] = ()) -> None:
+    """Draws the head from the trial's seed alone, so that every method starts from the same one.
+
+    Args:
+        model: the task's model.
+        head: what starts fresh in it.
+        seed: the trial's.
+        output_bias: where the biases of the head's last layer start, shape (outputs,), if it has any; empty: at 0.
+    """
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     config: Any = model.config
@@ -128,6 +135,9 @@ def draw(model: nn.Module, head: FreshHead, seed: int) -> None:
                 # The one vector that is called a weight is a norm's scale.
                 parameter.fill_(1.0 if name.endswith(".weight") else 0.0)
     torch.random.set_rng_state(generator_state)
+    biases = [p for n, p in model.named_parameters() if n in head.tensors and n.endswith(".bias")]
+    if output_bias and biases and biases[-1].shape == (len(output_bias),):
+        biases[-1].copy_(torch.tensor(output_bias))
 
 
 def values(model: nn.Module, task: TaskView) -> dict[str, torch.Tensor]:

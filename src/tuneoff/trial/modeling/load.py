@@ -164,7 +164,7 @@ def load(
     check_order(model, task.view(model))
     added = task.view(model).head
     head = FreshHead.find(model, added, loading_info)
-    draw(model, head, seed)
+    draw(model, head, seed, task.initial_bias)
     pad_id, padding_findings = choose_padding(tokenizer, config)
     model.config.pad_token_id = pad_id
     if model.can_generate():
