@@ -92,12 +92,12 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     from tuneoff.config.data import SourceSpec
     from tuneoff.sources import read_rows, splits
 
-    wanted = [column for column in user_columns.values() if column is not None]
+    wanted = [name for column in user_columns.values() if column is not None for name in (column, *column.split(","))]
     rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train", wanted)
     if not len(rows):
         raise DataError(f"{data} has no rows")
     task_name, named, how_chosen = _find_task(
-        rows, {role: column for role, column in user_columns.items() if column is not None}
+        rows, {role: _one_or_several(rows, column) for role, column in user_columns.items() if column is not None}
     )
     task = task_named(task_name)
     columns = task(dict(named)).columns(rows)
@@ -176,20 +176,32 @@ def _numbers(cells: list[str]) -> tuple[float, float, float] | None:
     return numbers[0], statistics.median(numbers), numbers[-1]
 
 
-def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str, Any], str]:
+def _one_or_several(rows: Rows, named: str) -> str | tuple[str, ...]:
+    """Returns the column that a user names, or the columns, where they are separated by commas."""
+    several = tuple(name.strip() for name in named.split(","))
+    return several if len(several) > 1 and named not in rows.columns else named
+
+
+def _find_task(rows: Rows, user_columns: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
     """Returns the task, role -> column or columns, and how they were found: as given, by the task's own guess from the
     names, or by content."""
     from tuneoff.tasks._cells import refuse_chat, refuse_pictures, refuse_preferences
 
     if not user_columns:
         refuse_preferences(rows)
-    for role, column in user_columns.items():
-        if column not in rows.columns:
-            raise DataError(
-                f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
-                hint=f"Its columns: {listed(rows.columns)}. Set --{role}.",
-            )
+    for role, named in user_columns.items():
+        for column in (named,) if isinstance(named, str) else named:
+            if column not in rows.columns:
+                raise DataError(
+                    f"{rows.origin} has no column {column!r}{did_you_mean(column, rows.columns)}",
+                    hint=f"Its columns: {listed(rows.columns)}. Set --{role}.",
+                )
     tasks = {name: task for name, task in recognised_tasks().items() if set(user_columns) <= set(role_names(task))}
+    several = [role for role, named in user_columns.items() if not isinstance(named, str)]
+    if several and tasks:
+        tasks = {name: task for name, task in tasks.items() if _takes(task, user_columns)}
+        if not tasks:
+            raise StudyError(f"--{several[0]}: no task reads several columns there", hint="Name one.")
     if not tasks:
         pairs = [f"{_flags(role_names(task))} ({name})" for name, task in recognised_tasks().items()]
         raise StudyError(
@@ -233,6 +245,15 @@ def _find_task(rows: Rows, user_columns: dict[str, str]) -> tuple[str, dict[str,
         f"cannot tell which column of {rows.origin} holds the {' and the '.join(first_missing)}{no_number}",
         hint=f"Its columns: {listed(rows.columns)}. Set {' or '.join(map(_flags, missing.values()))}.",
     )
+
+
+def _takes(task: type[Task], columns: dict[str, Any]) -> bool:
+    """Tells whether a task's options take these columns."""
+    try:
+        task(dict(columns))
+    except ValueError:
+        return False
+    return True
 
 
 def _recognised(task: type[Task], rows: Rows, known: dict[str, Any]) -> dict[str, Any]:

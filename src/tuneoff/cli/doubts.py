@@ -121,6 +121,8 @@ def refuse_doubt(
     Raises:
         Undecided: for the first role that several columns could have.
     """
+    from tuneoff.tasks._label_sets import are_flags
+
     values = filled(rows)
     source, target = task.roles[0], task.roles[-1]
     if target.holds == "class" and target.name not in user_columns:
@@ -129,6 +131,9 @@ def refuse_doubt(
             choices = choices or [columns[target.name]]
             numbers = [name for name in choices if may_be_number(values[name])]
             hint = f"Name it with --{target.name}, one of: {', '.join(choices)}."
+            flags = [name for name in choices if are_flags(values[name])]
+            if len(flags) > 1:
+                hint += f" If a row may have several of them, name all: --{target.name} {','.join(flags)}."
             for name, role in _number_roles() if numbers else ():
                 hint += f" To predict numbers ({name}), name theirs with --{role}, as {numbers[0]}."
             raise Undecided(target.name, choices, f"{rows.origin}: {message}", hint)

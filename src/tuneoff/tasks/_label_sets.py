@@ -48,6 +48,17 @@ def yes_or_no(cell: Any) -> bool | None:
     return _YES_NO.get(str(cell).strip().lower())
 
 
+def are_flags(cells: Iterable[Any]) -> bool:
+    """Tells whether every cell of a column that is not empty says yes or no, and some do."""
+    said = {yes_or_no(cell) for cell in cells if not is_missing(cell)}
+    return bool(said) and None not in said
+
+
+def are_lists(cells: Iterable[Any]) -> bool:
+    """Tells whether nearly every cell of a column that is not empty is such a list."""
+    return nearly_all([is_list(cell) for cell in cells if not is_missing(cell)])
+
+
 def find_separator(cells: Iterable[Any]) -> str:
     """Returns what stands between the labels of a column's texts; empty where nothing does."""
     texts = [cell for cell in cells if isinstance(parse_literal(cell), str)]
@@ -66,19 +77,24 @@ def joined_labels(cells: Sequence[str]) -> str:
     return ""
 
 
-def holds_labels(cells: Sequence[Any]) -> bool:
-    """Tells whether a column holds several labels a row: lists of few different ones, or texts with separators."""
+def holds_labels(cells: Sequence[Any], named: bool = False) -> bool:
+    """Tells whether a column holds several labels a row: lists of few different ones, or texts with separators.
+
+    Where it is `named` like labels, these may also be long or a single one, and a list may repeat one.
+    """
     filled = [cell for cell in cells if not is_missing(cell)]
     if not filled:
         return False
-    if nearly_all(are_lists := list(map(is_list, filled))):
-        lists = [list(map(str, parse_literal(cell))) for cell, fits in zip(filled, are_lists, strict=True) if fits]
+    if nearly_all(read := list(map(is_list, filled))):
+        lists = [list(map(str, parse_literal(cell))) for cell, fits in zip(filled, read, strict=True) if fits]
         parts = [part for own in lists for part in own]
         distinct = set(parts)
-        few = 2 <= len(distinct) <= max(2, len(parts) // 2) and len(distinct) <= len(filled)
+        few = len(distinct) <= max(2, len(parts) // 2) and len(distinct) <= len(filled)
+        if named:
+            return few
         # A list that repeats an entry is a sequence, such as words or tags.
         sets = nearly_all([len(set(own)) == len(own) for own in lists])
-        return few and sets and all(len(part.split()) <= MOST_WORDS for part in distinct)
+        return few and sets and len(distinct) > 1 and all(len(part.split()) <= MOST_WORDS for part in distinct)
     return all(isinstance(cell, str) for cell in filled) and bool(joined_labels([cell.strip() for cell in filled]))
 
 

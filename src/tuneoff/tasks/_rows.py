@@ -86,8 +86,11 @@ def require_cells(rows: Rows, columns: Mapping[str, str], split: str, **kinds: A
             raise DataError(f"{rows.place(broken)}: column {column!r} holds text that is not valid Unicode")
 
 
-def require_filled(rows: Rows, columns: Mapping[str, str], split: str) -> None:
+def require_filled(rows: Rows, columns: Mapping[str, str], split: str, hint: str = "") -> None:
     """Refuses empty cells.
+
+    Args:
+        hint: what else may be meant by an empty cell, and how to write it.
 
     Raises:
         DataError: says how many rows are empty and where the first is.
@@ -95,10 +98,11 @@ def require_filled(rows: Rows, columns: Mapping[str, str], split: str) -> None:
     for role, column in columns.items():
         empty = [i for i, value in enumerate(rows.columns[column]) if is_missing(value)]
         if empty:
+            fill = f"Remove those rows or fill in column {column!r}; in a study task.missing: skip leaves them out."
             raise DataError(
                 f"{len(empty)} of {len(rows)} rows of {rows.origin} ({split}) have no {role}; "
                 f"the first is {rows.place(empty[0])}",
-                hint=f"Remove those rows or fill in column {column!r}; in a study task.missing: skip leaves them out.",
+                hint=f"{fill} {hint}".strip(),
             )
 
 

@@ -178,13 +178,18 @@ def _tags_of(entities: Sequence[tuple[int, int, str]], count: int) -> tuple[str,
 
 
 def holds_words(texts: Sequence[Any], tags: Sequence[Any]) -> bool:
-    """Tells whether two columns hold words and a tag for each, or texts and entities."""
+    """Tells whether two columns hold words and a tag for each, or texts and entities.
+
+    Of lists nearly all rows must fit, of tags with spaces between them all: classes of several words are texts, too.
+    """
     pairs = [pair for pair in zip(texts, tags, strict=True) if not any(map(is_missing, pair))]
-    read = [_read_pair(*pair) for pair in pairs]
-    if not nearly_all([row is not None for row in read]):
-        return False
-    tags_of_rows = [row.tags for row in read if row is not None]
-    return len({tag for own in tags_of_rows for tag in own}) < sum(map(len, tags_of_rows)) / 2
+    found = [_read_pair(*pair) for pair in pairs]
+    read = [row for row in found if row is not None]
+    if not nearly_all([row is not None for row in found]):
+        read = [row for pair in pairs if (row := _read_spaced(*pair)) is not None]
+        if len(read) < len(pairs) or not any(len(row.tags) > 1 for row in read):
+            return False
+    return len({tag for row in read for tag in row.tags}) < sum(len(row.tags) for row in read) / 2
 
 
 def _read_pair(text: Any, tags: Any) -> TaggedWords | None:
@@ -194,6 +199,14 @@ def _read_pair(text: Any, tags: Any) -> TaggedWords | None:
         if own is None or (words is None and own and _are_tags(own)):
             return None
         return tagged(text, tags, None)
+    except ValueError:
+        return None
+
+
+def _read_spaced(text: Any, tags: Any) -> TaggedWords | None:
+    """Reads a row of a text and a text of tags, with spaces between them; None where it is none."""
+    try:
+        return tagged(text, tags, None) if _items(text) is None and _items(tags) is None else None
     except ValueError:
         return None
 

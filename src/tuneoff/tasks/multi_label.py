@@ -26,6 +26,8 @@ from tuneoff.interfaces import (
 )
 from tuneoff.tasks._cells import lower_names
 from tuneoff.tasks._label_sets import (
+    are_flags,
+    are_lists,
     best_threshold,
     binary_losses,
     find_separator,
@@ -187,17 +189,22 @@ class MultiLabel(TextHead):
 
     def recognise(self, rows: Rows) -> dict[str, Any]:
         if self.options.label is not None:
-            column = choose_column(rows, "label", self._flags[0] if self._flags else self.options.label, ())
-            return {"label": self.options.label} if self._flags or holds_labels(rows.columns[column]) else {}
+            named_columns = [choose_column(rows, "label", name, ()) for name in self._flags or (self.options.label,)]
+            cells = rows.columns[named_columns[0]]
+            return {"label": self.options.label} if self._flags or are_lists(cells) or holds_labels(cells) else {}
         lower = lower_names(rows)
         named = next((lower[name] for name in (*LABEL_NAMES, *CLASS_NAMES) if name in lower), None)
-        if named is not None:
-            return {"label": named} if holds_labels(rows.columns[named]) else {}
-        sets = [name for name, values in rows.columns.items() if holds_labels(values)]
+        # An object of labels and 0 or 1 has a column for each.
+        columns = (
+            rows.columns if named is None else {n: c for n, c in rows.columns.items() if n.startswith(f"{named}.")}
+        )
+        if named is not None and not columns:
+            return {"label": named} if holds_labels(rows.columns[named], named=True) else {}
+        sets = [name for name, values in columns.items() if holds_labels(values)]
         if len(sets) == 1:
             return {"label": sets[0]}
-        flags = [name for name, values in rows.columns.items() if values and None not in set(map(yes_or_no, values))]
-        repeats = [name for name, values in rows.columns.items() if 1 < len(set(map(str, values))) <= len(values) // 4]
+        flags = [name for name, values in columns.items() if are_flags(values)]
+        repeats = [name for name, values in columns.items() if 1 < len(set(map(str, values))) <= len(values) // 4]
         return {"label": tuple(flags)} if len(flags) > 1 and not sets and set(repeats) <= set(flags) else {}
 
     def examples(self, rows: Rows, columns: Mapping[str, str], split: str) -> list[Example]:
@@ -206,7 +213,8 @@ class MultiLabel(TextHead):
         flags = self._flags if columns["label"] in self._flags else ()
         used = {f"label {column}": column for column in flags} or {"label": columns["label"]}
         require_columns(rows, used, split)
-        require_filled(rows, used, split)
+        none = "0 where the row has not that label" if flags else "[] where the row has none"
+        require_filled(rows, used, split, f"In a column of labels write {none}.")
         if flags:
             cells = [[self._flag(rows, column, i) for column in flags] for i in range(len(rows))]
             names = [[column for column, is_set in zip(flags, row, strict=True) if is_set] for row in cells]

@@ -229,7 +229,8 @@ class TokenClassification(Task):
     def findings(self) -> tuple[Finding, ...]:
         found = []
         if self._widened:
-            message = f"{self._widened} entities begin or end within a word and were widened to whole words"
+            begin = "1 entity begins or ends" if self._widened == 1 else f"{self._widened} entities begin or end"
+            message = f"{begin} within a word; such are widened to whole words"
             found.append(Finding(name="widened_entities", message=message))
         if self._unlearned:
             message = f"tags that no training row has, so that none can learn them: {listed(self._unlearned)}"

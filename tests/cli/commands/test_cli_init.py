@@ -246,6 +246,69 @@ def test_words_and_tags_make_a_study_of_token_classification(capsys: pytest.Capt
         assert "2 classes: " in capsys.readouterr().out
 
 
+LABELS = [["oil"], ["oil", "trade"], []]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "told"),
+    [
+        (lambda i: LABELS[i % 3][:1], "labels", "1 class: oil (27)"),
+        (lambda i: ["oil"], "labels", "a run will refuse this data: all 40 training rows have the same labels"),
+        (lambda i: [f"a rather long name of {one}" for one in LABELS[i % 3]], "labels", "2 classes: "),
+        (lambda i: LABELS[i % 3] * 2, "labels", "2 classes: "),
+        (lambda i: {"oil": i % 2, "trade": i % 3 == 0}, ["labels.oil", "labels.trade"], "2 classes: labels.oil (20)"),
+    ],
+    ids=["one label", "always the same", "long names", "twice", "an object of 0 and 1"],
+)
+def test_a_column_that_is_called_labels_may_hold_any(
+    labels: Any, options: Any, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": f"a few words and {i}", "labels": labels(i)} for i in range(40)]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert main(["init", "rows.jsonl"]) == 0
+    study = loading.load("rows.study.yaml")
+    assert (study.task.name, study.task.options["label"]) == ("multi_label", options)
+    assert told in capsys.readouterr().out
+
+
+def test_several_columns_may_be_named_with_commas(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = {"text": TEXTS, "kind": KINDS, "rude": FLAGS[::-1], "sad": FLAGS}
+    write_table("rows.csv", columns)
+    assert main(["init", "rows.csv"]) == 2
+    assert "If a row may have several of them, name all: --label rude,sad." in capsys.readouterr().err
+    assert main(["init", "rows.csv", "--label", "rude, sad"]) == 0
+    study = loading.load("rows.study.yaml")
+    assert (study.task.name, study.task.options["label"]) == ("multi_label", ["rude", "sad"])
+    assert main(["init", "rows.csv", "--label", "rude,sda", "--force"]) == 2
+    assert "no column 'sda' (did you mean 'sad'?)" in capsys.readouterr().err
+    assert main(["init", "rows.csv", "--value", "rude,sad", "--force"]) == 2
+    assert "--value: no task reads several columns there" in capsys.readouterr().err
+
+
+def test_flags_with_an_empty_cell_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table("rows.csv", {"text": TEXTS, "rude": FLAGS[::-1], "sad": ["", *FLAGS[1:]]})
+    assert main(["init", "rows.csv"]) == 0
+    assert loading.load("rows.study.yaml").task.name == "multi_label"
+    assert "write 0 where the row has not that label" in capsys.readouterr().out
+
+
+def test_a_broken_row_among_words_and_tags_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"tokens": ["Ann", "met", str(i)], "ner_tags": ["B-per", "O", "O"][: 2 if i == 4 else 3]} for i in range(40)
+    ]
+    Path("ner.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert main(["init", "ner.jsonl"]) == 2
+    assert "ner.jsonl line 5: 3 words and 2 tags" in capsys.readouterr().err
+
+
+def test_tags_with_spaces_between_are_no_class() -> None:
+    tags = [("B-per O O", "O O B-per")[i % 2] for i in range(40)]
+    write_table("rows.csv", {"sentence": [f"Ann met {i}" for i in range(40)], "tags": tags})
+    assert main(["init", "rows.csv"]) == 0
+    study = loading.load("rows.study.yaml")
+    assert (study.task.name, study.task.options) == ("token_classification", {"text": "sentence", "tags": "tags"})
+
+
 @pytest.mark.parametrize(
     ("columns", "role", "told"),
     [

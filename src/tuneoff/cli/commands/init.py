@@ -120,6 +120,7 @@ def init_command(
     Examples:
       tuneoff init reviews.csv
       tuneoff init reviews.csv --text body --label stars --out stars.yaml
+      tuneoff init comments.csv --label toxic,rude,threat
       tuneoff init nli.tsv --text premise --text-pair hypothesis --label relation
       tuneoff init news.jsonl --source article --target highlights
       tuneoff init study.yaml --data reviews.csv
