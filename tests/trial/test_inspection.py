@@ -101,5 +101,12 @@ def test_a_text_that_cannot_be_held_is_refused(
     held = {"text": str(tmp_path / "prose.csv"), **({"column": column} if column else {})}
     study = study_of(writer, news_csv, ["lora"], 40)
     study = study.model_copy(update={"retention": RetentionSpec.model_validate({"held": {"prose": held}})})
-    with pytest.raises(StudyError, match=rf"^retention, .*{reason}"):
-        inspect_study(study, plan(study), require_data=True)
+    for required in (False, True):
+        with pytest.raises((StudyError, DataError), match=rf"(?s)^retention, .*{reason}"):
+            inspect_study(study, plan(study), require_data=required)
+
+
+def test_a_start_from_rows_on_several_devices_is_refused(writer: Path, news_csv: Path) -> None:
+    study = study_of(writer, news_csv, {"lora": {}, "eva": {"method": "lora", "init": "eva", "devices": 2}}, 40)
+    with pytest.raises(StudyError, match=r"methods\.eva: eva computes its start from rows, .* on one device"):
+        inspect_study(study, plan(study), require_data=False)

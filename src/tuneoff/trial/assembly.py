@@ -222,6 +222,7 @@ def attach(
     if spec.start_from is not None:
         start.load(spec, method, attached)
     elif method.starts_from_rows:
+        refuse_several_devices(spec, method)
         _initialise(context, method, attached, base, train)
     masks = choose_masks(spec, context.device, context.ranks.rank)
     if base.policy.name == "bf16" and not sharded:
@@ -236,19 +237,27 @@ def attach(
     return AttachedMethod(attached, counts, base_identity, masks)
 
 
+def refuse_several_devices(spec: TrialSpec, method: Method[Any]) -> None:
+    """Checks that a start which is computed from training rows is so on one device: those of several could differ.
+
+    Raises:
+        UnsupportedModel: if the trial has several.
+    """
+    if method.starts_from_rows and spec.start_from is None and spec.devices > 1:
+        raise UnsupportedModel(
+            f"{spec.label} computes its start from rows, which is done on one device", hint="Set its devices to 1."
+        )
+
+
 def _initialise(
     context: TrialContext, method: Method[Any], attached: Attached, base: PretrainedModel, train: Sequence[Example]
 ) -> None:
     """Computes a method's start from a few training rows, the same for every arm at a seed; counts as training.
 
     Raises:
-        UnsupportedModel: if the trial has several devices, whose starts could differ, or the method has no such start.
+        UnsupportedModel: if the method has no such start.
     """
     spec, task, device = context.spec, context.task, context.device
-    if context.ranks.world_size > 1:
-        raise UnsupportedModel(
-            f"{spec.label} computes its start from rows, which is done on one device", hint="Set its devices to 1."
-        )
     protocol = spec.as_run().protocol
     size = math.ceil(protocol.batch_size / protocol.gradient_accumulation_steps)
     count = min(START_BATCHES * size, len(train))

@@ -13,6 +13,7 @@ from tuneoff.errors import TuneoffError, UnsupportedModel
 from tuneoff.interfaces import Method, ModelFiles, Task
 from tuneoff.measure import parameters
 from tuneoff.records.record import Finding, Parameters, key_of_held
+from tuneoff.trial.assembly import refuse_several_devices
 from tuneoff.trial.data import load as trial_data
 from tuneoff.trial.data.commits import commit_of_held, commit_of_rows
 from tuneoff.trial.data.lengths import check_length
@@ -69,7 +70,7 @@ def inspect_study(study: StudySpec, trials: Sequence[TrialSpec], require_data: b
     if require_data and loaded is not None:
         for trial in {trial.label: trial for trial in trials}.values():
             start.trace(trial, task, loaded.splits["test"], None)
-    check_held(study.model, task, trials)
+    check_held(study.model, task, trials, reads=not require_data)
     contents = _contents(study, data, files)
     if require_data and any(issubclass(registry.methods()[trial.method], Method) for trial in trials):
         # So that a tokenizer that does not fit, and held rows that cannot be used, stop the study before any trial.
@@ -128,6 +129,7 @@ def _count(task: Task, trial: TrialSpec) -> dict[str, dict[str, int]]:
     if isinstance(method, Method):
         import torch
 
+        refuse_several_devices(trial, method)
         model, view = trial_model.build_empty(trial.model, task)
         check_length(model, task, trial.protocol.max_length, method, trial.label)
         base_identity = parameters.BaseIdentity.of(model, view)

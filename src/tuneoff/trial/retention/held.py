@@ -143,9 +143,9 @@ def _tokenize(held: HeldSet, model: ModelSpec, tokenizer: Any, config: Any) -> T
     return TokenizedSet(held, features)
 
 
-def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec]) -> None:
-    """Checks that what is held can be used, where it can be read here, that the base model can do it, and that there is
-    room for it beside each method's virtual tokens.
+def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec], *, reads: bool) -> None:
+    """Checks that the base model can do what is held, and has room for it beside each method's virtual tokens; where it
+    `reads`, that rows which can be had here can be used, too.
 
     Raises:
         StudyError: naming all that it cannot do.
@@ -161,6 +161,8 @@ def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec]) 
             _check(model, _make_task(held), study_task, list(holding.values()))
         except (DataError, UnsupportedModel) as error:
             problems.append(Problem(f"retention.held.{label}", _one_message(error)))
+            continue
+        if not reads:
             continue
         try:
             _load(label, held, retention, next(iter(holding.values())).protocol)
