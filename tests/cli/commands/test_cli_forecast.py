@@ -20,7 +20,7 @@ from tuneoff.executors.base import Inspection
 from tuneoff.records.forecast import ArmForecast, Remedy, StudyForecast
 from tuneoff.records.forecast_sums import study_forecast
 from tuneoff.store import StudyStore
-from tuneoff.study import forecast_planner as forecasts
+from tuneoff.study import forecast_worth
 from tuneoff.study.forecast_planner import ForecastProgress
 
 FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
@@ -31,7 +31,7 @@ pytest_plugins = ("cli_fixtures",)
 @pytest.fixture(autouse=True)
 def _long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small study is taken for one that is worth a forecast."""
-    monkeypatch.setattr(forecasts, "SHORT_OPERATIONS", 0.0)
+    monkeypatch.setattr(forecast_worth, "SHORT_OPERATIONS", 0.0)
 
 
 @pytest.fixture
