@@ -137,10 +137,9 @@ def test_the_report_tells_every_seeds_choice_and_what_the_verdict_speaks_of(made
     lora = built.arm("lora")
     assert lora.learning_rate_from == "search"
     assert len(lora.searched_per_seed[LEARNING_RATE]) == 6
-    scope = (
-        "This is of these methods, each with its search, on this split: seeds, searches and test examples vary in it"
-    )
-    assert built.answer.scope == f"{scope}, training and validation rows and base models do not."
+    subject = "This is of these methods, each with its search on these validation rows, on this split: "
+    varied = "seeds, searches and test examples vary in it, training and validation rows and base models do not."
+    assert built.answer.scope == subject + varied
     page = html.render(built, [])
     assert "lora seed 5" in page
     assert "search trials for each of its seeds before the final trials" in page

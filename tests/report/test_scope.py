@@ -84,7 +84,8 @@ def test_draws_of_training_rows_vary_where_every_seed_has_its_own(tmp_path: Path
     ours = environment(versions={"tuneoff": "0.1.0"})
     changes = {label: {"data": drawn, "environment": ours} for label in LEVELS}
     made = report.build(build_store(tmp_path / "s", study, World(levels=LEVELS, changes=changes)))
-    varied = "seeds, draws of training rows and test examples vary in it, searches and base models do not."
+    rows = "draws of training and validation rows"
+    varied = f"seeds, {rows} and test examples vary in it, searches and base models do not."
     assert made.answer.scope == f"This is of these configurations, on this test set: {varied}"
     fixed = report.build(build_store(tmp_path / "t", small_study(*LEVELS, seeds=6), World(levels=LEVELS)))
     widths = [r.arm("lora").metrics["accuracy"] for r in (made, fixed)]
@@ -92,3 +93,20 @@ def test_draws_of_training_rows_vary_where_every_seed_has_its_own(tmp_path: Path
     assert wide > narrow, "the error of what all seeds drew from is in it"
     assert "another draw of 1,000 from 1,250" in html.render(made, [])
     assert "draws its training rows anew" in paper_methods.paragraph(made, {})
+
+
+def test_a_validation_file_that_every_seed_uses_whole_does_not_vary(tmp_path: Path) -> None:
+    study = small_study(*LEVELS, seeds=8, search={"trials": 24, "per_seed": True})
+    data = study.task.data.model_copy(update={"validation": study.task.data.train})
+    changes = {
+        "task": study.task.model_copy(update={"data": data}),
+        "protocol": study.protocol.model_copy(update={"splits": "per_seed"}),
+    }
+    store = build_store(tmp_path / "s", study.model_copy(update=changes), World(levels=LEVELS))
+    subject = "This is of these methods, each with its search on these validation rows, on this test set"
+    varied = "seeds, searches, draws of training rows and test examples vary in it"
+    advice = "All searches validate on the same rows, whose luck 8 seeds do not lessen: "
+    scope = report.build(store).answer.scope
+    assert scope.startswith(f"{subject}: {varied}, validation rows and base models do not. {advice}")
+    (line, *_) = (line for line in advise(store, Criteria(COSTS)).lines() if line.startswith(subject))
+    assert advice in line

@@ -22,18 +22,19 @@ def deployability_line(spec: StudySpec) -> str:
     )
 
 
-def search_line(study: Study) -> str:
-    """Describes a study's search in one line; empty where there is no search."""
+def search_lines(study: Study) -> list[str]:
+    """Describes a study's search in one line, with another where its rows should be drawn per seed; none where there is
+    no search."""
     from tuneoff.search.rates import describe_first_rates
     from tuneoff.search.space import LEARNING_RATE, first, spaces
+    from tuneoff.search.validation import advise_own_rows, searches_each_seed
 
     planned = study.plan_search()
     if not planned:
-        return ""
+        return []
     arms = count(len({trial.label for trial in planned}), "arm")
     protocol = study.spec.protocol
-    is_per_seed = protocol.search is not None and bool(protocol.search.per_seed)
-    per_seed = f", for each of {count(len(protocol.seeds), 'seed')} by itself" if is_per_seed else ""
+    per_seed = f", for each of {count(len(protocol.seeds), 'seed')} by itself" if searches_each_seed(study.spec) else ""
     trials = count(len(planned), "trial")
     settings = protocol.search.space if protocol.search is not None else {}
     also = f", of {', '.join(name.replace('_', ' ') for name in settings)} too" if settings else ""
@@ -43,7 +44,8 @@ def search_line(study: Study) -> str:
         for label, space in spaces(study.spec).items()
         if LEARNING_RATE in first(space)
     }
-    return f"{line}; {describe_first_rates(study.spec, firsts)}" if firsts else line
+    line = f"{line}; {describe_first_rates(study.spec, firsts)}" if firsts else line
+    return list(filter(None, (line, advise_own_rows(study.spec))))
 
 
 def seeds_text(protocol: Protocol) -> str:

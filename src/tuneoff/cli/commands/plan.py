@@ -281,7 +281,7 @@ def _show(study: Study, plan: Preview) -> None:
     settings = [f"{key} {_setting(value)}" for key, value in task_options(spec).items() if value is not None]
     if settings:
         console.print(Text(f"{spec.task.name}: {', '.join(settings)}"))
-    if line := wording.search_line(study):
+    for line in wording.search_lines(study):
         console.print(line)
     if line := wording.deployability_line(spec):
         console.print(line)

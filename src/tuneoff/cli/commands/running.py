@@ -147,8 +147,7 @@ def announcement(study: Study, trials: Sequence[TrialSpec], folder: Path) -> Ite
     number = f"{wording.count(len(trials), 'trial')}{' at least' if spec.protocol.race else ''}"
     yield f"{arms} × {seeds} = {number}, device {study.device}, results in {folder}"
     yield f"arms: {', '.join(spec.methods)}"
-    if line := wording.search_line(study):
-        yield line
+    yield from wording.search_lines(study)
     if line := wording.deployability_line(spec):
         yield line
     if spec.model.random_weights:
