@@ -16,6 +16,12 @@ steps, which is another thing: correlated with what it does after all of them, a
 one search of an arm stand beside those with a search of as many whole trials for every seed, and those with short
 trials, which cost what one search does.
 
+What such a study claims about is judged row by row: each validation row has an effect of its own on what a place seems
+to be worth. A study whose seeds all validate on the same rows is held against two truths: the expected score of a
+method over all validation rows that there might be (equal methods, so every claim is false), and given these rows (from
+many further seeds of the same study). Beside it: every seed's search on a half of its own of these rows, and a study
+with `protocol.splits: per_seed`.
+
     python benchmarks/scope.py [--studies 300] [--part searches ...] [--out benchmarks/results/scope.json]
 
 One thread, some minutes. The tables go to `scope.md` beside the JSON file. Studies are made by `simulated_studies.py`,
@@ -29,19 +35,30 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from calibration import Tally, judge, samples_of
-from calibration_tables import COVERED, grid, percent
 from numpy.typing import NDArray
-from simulated_studies import QUADRATURE, Groups, Population, Scenario, Study, draw, population
+from scope_tables import TABLES, results, write_tables
+from simulated_searches import (
+    EFFECTS,
+    FURTHER_SEEDS,
+    OTHER_ROWS,
+    PLACES,
+    VALIDATION_ROWS,
+    row_effects,
+    rows_drawn,
+    search_effects,
+    short_effects,
+)
+from simulated_studies import QUADRATURE, Groups, Population, Scenario, Study, draw, expected_scores, population
 
 from tuneoff.analysis.statistics import verdict
 from tuneoff.config.search import SearchSpec
@@ -97,16 +114,23 @@ SEARCHED = (
     (8, 0.02, 0.02, 0.5, 0.7, {"arms": 12}),
     (4, 0.02, 0.02, 0.5, 0.7, {}),
 )
-PLACES = 16
-"""Configurations that there are to try."""
-ALIKE = 0.3
-"""Share of the variance of rows' effects that all arms have in common."""
-
-
-def row_effects(arms: int, rows: int, random: np.random.Generator) -> Array:
-    """Draws the effect of each row on each arm, of mean 0 and variance 1 and with heavy tails, shape (arms, rows)."""
-    own, common = (random.standard_t(5, size) / np.sqrt(5 / 3) for size in ((arms, rows), (1, rows)))
-    return np.asarray(np.sqrt(1 - ALIKE) * own + np.sqrt(ALIKE) * common)
+VALIDATED = (
+    # Seeds, share of the noise of validation scores that is of their rows, training rows of a trial, standard deviation
+    # of the score by a fresh sample of these.
+    (6, 0.5, 2000, 0.0),
+    (6, 0.9, 2000, 0.0),
+    (10, 0.5, 2000, 0.0),
+    (10, 0.9, 2000, 0.0),
+    (20, 0.5, 2000, 0.0),
+    (20, 0.9, 2000, 0.0),
+    (20, 0.9, 200, 0.0),
+    (6, 0.9, 200, 0.01),
+    (20, 0.9, 200, 0.01),
+)
+SHIFTS = np.linspace(-0.15, 0.15, 121)
+"""Of a score, between which the true score is interpolated."""
+PLACED = (0.02, 0.02)
+"""By how much places differ, and the noise of validation scores (standard deviations)."""
 
 
 def check_draws(rows: int, pool: int, spread: float, changes: dict[str, Any], studies: int) -> dict[str, Any]:
@@ -127,44 +151,6 @@ def check_draws(rows: int, pool: int, spread: float, changes: dict[str, Any], st
         _judge(study, scenario, drawn_from, judged["drawn"], pool_share=rows / pool)
     kind = {"rows": rows, "pool": pool, "spread": spread, "studies": studies}
     return asdict(scenario) | kind | {way: tally.shares() for way, tally in judged.items()}
-
-
-EFFECTS = np.array([NormalDist().inv_cdf((place + 0.5) / PLACES) for place in range(PLACES)])
-"""What places do to a score after all steps, in units of their standard deviation."""
-
-
-def search_effects(
-    trials: int,
-    spread: float,
-    noise: float,
-    shared: float,
-    seen: Array,
-    size: tuple[int, int],
-    random: np.random.Generator,
-) -> Array:
-    """Draws by how much the place that a search chooses moves a score.
-
-    Args:
-        trials: of each search, each at a place drawn at random; the best by validation is chosen.
-        spread: standard deviation of the places' effects.
-        noise: of a validation score.
-        shared: share of its variance that belongs to the place and is the same for all searches of a row.
-        seen: what each place does to the score of a search trial, like `EFFECTS`.
-        size: shape of what is returned.
-        random: draws.
-    """
-    places = random.integers(PLACES, size=(*size, trials))
-    of_place = random.standard_normal((size[0], PLACES))[np.arange(size[0])[:, None, None], places]
-    errors = np.sqrt(shared) * of_place + np.sqrt(1 - shared) * random.standard_normal(places.shape)
-    best = (spread * seen[places] + noise * errors).argmax(axis=-1)
-    return np.asarray(spread * EFFECTS[np.take_along_axis(places, best[..., None], axis=-1)[..., 0]])
-
-
-def short_effects(alike: float, random: np.random.Generator) -> Array:
-    """Draws what places do to the score of a short trial: with this correlation to what they do to a whole one."""
-    other = random.standard_normal(PLACES)
-    other -= other.mean() + EFFECTS * (other @ EFFECTS) / (EFFECTS @ EFFECTS)
-    return np.asarray(alike * EFFECTS + np.sqrt(1 - alike**2) * other * EFFECTS.std() / other.std())
 
 
 def check_searches(
@@ -189,6 +175,45 @@ def check_searches(
         judged[way] = tally.shares() | {"shortfall": 100 * float(spread * EFFECTS.max() - chosen.mean())}
     told = {"trials": trials, "spread": spread, "noise": noise, "shared_noise": shared, "alike": alike}
     return asdict(scenario) | told | {"studies": studies} | judged
+
+
+def check_validation(seeds: int, shared: float, rows: int, moved: float, studies: int) -> dict[str, Any]:
+    """Judges studies of a search for every seed: all on the same validation rows, each on a half of its own of them,
+    and each on draws of its own of all rows at hand (`protocol.splits: per_seed`)."""
+    scenario = replace(BASE, seeds=seeds)
+    random = np.random.default_rng([seeds, int(shared * 100), rows, int(moved * 1000)])
+    trials = SearchSpec(trials=8, per_seed=True).seed_trials
+    search = partial(search_effects, trials, *PLACED, shared, short_effects(0.7, random))
+    told = asdict(scenario) | {"shared_noise": shared, "rows": rows, "moved": moved, "studies": studies}
+    judged: dict[str, Any] = {}
+    for way in ("same", "halves", "drawn"):
+        pool_share = rows / OTHER_ROWS if way == "drawn" else 0.0
+        at_hand = VALIDATION_ROWS + (OTHER_ROWS if way == "drawn" else 0)
+        count = VALIDATION_ROWS // (2 if way == "halves" else 1)
+        of_places = np.sqrt(VALIDATION_ROWS / count) * random.standard_normal((QUADRATURE, 1, PLACES))
+        chosen = search((QUADRATURE, 1), random, of_places).ravel()
+        by_rows = moved * np.sqrt(1 + pool_share) * random.standard_normal(QUADRATURE)
+        drawn_from, tally = population(scenario, chosen + by_rows), Tally()
+        curve = expected_scores(scenario, drawn_from, SHIFTS)
+        for _ in range(studies):
+            of_rows = np.sqrt(VALIDATION_ROWS) * random.standard_normal((scenario.arms, PLACES, at_hand))
+            trained = moved * np.sqrt(rows) * row_effects(scenario.arms, OTHER_ROWS, random)
+            # Of every seed of the study, and of further ones.
+            searches = seeds if way == "drawn" else seeds + FURTHER_SEEDS
+            validated = rows_drawn(count, at_hand, searches, random) / count
+            shifts = search((scenario.arms, searches), random, (of_rows @ validated.T).transpose(0, 2, 1))
+            if way == "drawn":
+                draws = random.integers(OTHER_ROWS, size=(seeds, rows))
+                shifts += trained[:, draws].mean(axis=2)
+            else:
+                shifts += trained[:, :rows].mean(axis=1, keepdims=True)
+            study = draw(scenario, drawn_from, random, shifts[:, :seeds])
+            _judge(study, scenario, drawn_from, tally, pool_share=pool_share)
+            if way != "drawn":
+                given = np.interp(shifts[:, seeds:], SHIFTS, curve).mean(axis=1)
+                _judge_given(study, scenario, given, tally)
+        judged[way] = tally.shares() | {"shortfall": 100 * float(PLACED[0] * EFFECTS.max() - chosen.mean())}
+    return told | judged
 
 
 def make_groups(scenario: Scenario, count: int, alike: float, uneven: bool, random: np.random.Generator) -> Groups:
@@ -220,123 +245,33 @@ def _judge(study: Study, scenario: Scenario, drawn_from: Population, tally: Tall
     pairs = list(itertools.combinations(range(scenario.arms), 2))
     truth = np.array([drawn_from.truth[one] - drawn_from.truth[other] for one, other in pairs])
     samples = [replace(sample, pool_share=pool_share) for sample in samples_of(study, scenario)]
-    judge(verdict(samples, "higher", fraction=True), drawn_from, pairs, truth, tally)
+    judged = verdict(samples, "higher", fraction=True)
+    judge(judged, drawn_from, pairs, truth, tally)
+    widths = [pair.interval.high - pair.interval.low for pair in judged.pairs if pair.interval is not None]
+    tally.add("half_width", float(np.mean(widths)) / 2)
 
 
-def write_tables(result: dict[str, Any]) -> str:
-    """Writes the page of tables, of the parts that there are."""
-    parts = [
-        "# What a verdict covers",
-        "Made by `python benchmarks/scope.py`; [statistics.md](../../docs/statistics.md#what-a-verdict-speaks-of) "
-        "tells what it is about. Shares in per cent with their standard errors over studies. No arm is better than "
-        "another, so every claim is false: meant to be made in at most 5 % of studies. Intervals are meant to hold the "
-        "truth in 95 %.",
-    ]
-    for name, part in PARTS.items():
-        if rows := result.get(name):
-            parts += [f"## {part.title}", part.text, _table(rows, part.heads, part.kind, part.ways)]
-    return "\n\n".join(parts) + "\n"
+def _judge_given(study: Study, scenario: Scenario, truth: Array, tally: Tally) -> None:
+    """Counts what a study says wrongly of what its arms truly score given the rows that all its seeds share: claims on
+    the wrong side, and any true difference that the test denies (what is left without these differences is none)."""
+    judged = verdict(samples_of(study, scenario), "higher", fraction=True)
+    signs = [pair.difference * (truth[int(pair.first)] - truth[int(pair.second)]) for pair in judged.pairs]
+    wrong = [pair.significant and sign <= 0 for pair, sign in zip(judged.pairs, signs, strict=True)]
+    tally.add("given_wrong_side", any(wrong))
+    equal = replace(study, values=study.values - truth[:, None, None].astype(np.float32))
+    left = verdict(samples_of(equal, scenario), "higher")
+    tally.add("given_denied", any(pair.significant for pair in left.pairs))
+    held = [pair.interval is not None and pair.interval.low <= 0 <= pair.interval.high for pair in left.pairs]
+    tally.add("given_covered", float(np.mean(held)))
 
 
-GROUPED_HEADS = ["metric", "arms", "seeds", "examples", "groups", "sizes", "in common"]
-DRAWN_HEADS = ["metric", "arms", "seeds", "weights of seeds", "rows of a trial", "rows at hand", "moves a score by"]
-SEARCHED_HEADS = ["metric", "arms", "seeds", "examples", "trials", "places differ by", "validation noise"]
-SEARCHED_WAYS = {"study": "one search", "whole": "one per seed, whole trials", "seed": "one per seed, short trials"}
-SEARCHED_HEADS += ["of it the same at every seed", "short trials like whole ones"]
-SEARCHED_HEADS += [f"chosen below the best, {way}" for way in SEARCHED_WAYS.values()]
-GROUPED_WAYS = {"by_examples": "by examples", "by_groups": "by groups"}
-DRAWN_WAYS = {"fixed": "one sample", "naive": "draws, seeds alone", "drawn": "draws"}
-
-
-def _table(
-    rows: Sequence[dict[str, Any]], heads: list[str], kind: Callable[[dict[str, Any]], list[str]], ways: dict[str, str]
-) -> str:
-    heads = [*heads, *(f"{head}, {way}" for head in COVERED.values() for way in ways.values())]
-    return grid(heads, [[*kind(row), *_shares(row, list(ways))] for row in rows])
-
-
-def _searched_kind(row: dict[str, Any]) -> list[str]:
-    counts = [f"{row[key]:,}" for key in ("arms", "seeds", "examples", "trials")]
-    return [
-        row["metric"].replace("_", "-"),
-        *counts,
-        f"{row['spread']:g}",
-        f"{row['noise']:g}",
-        f"{row['shared_noise']:.0%}",
-        f"{row['alike']:g}",
-        *(f"{row[way]['shortfall']:.1f}" for way in SEARCHED_WAYS),
-    ]
-
-
-def _drawn_kind(row: dict[str, Any]) -> list[str]:
-    counts = [f"{row[key]:,}" for key in ("rows", "pool")]
-    kind = [row["metric"].replace("_", "-"), str(row["arms"]), str(row["seeds"]), row["weights"]]
-    return [*kind, *counts, f"{row['spread']:g}"]
-
-
-def _grouped_kind(row: dict[str, Any]) -> list[str]:
-    sizes = "unequal" if row["uneven"] else "equal"
-    counts = [f"{row[key]:,}" for key in ("arms", "seeds", "examples", "groups")]
-    return [row["metric"].replace("_", "-"), *counts, sizes, f"{row['alike']:.0%}"]
-
-
-def _shares(row: dict[str, Any], ways: Sequence[str]) -> Iterator[str]:
-    for name in COVERED:
-        yield from (percent(row[way], name) for way in ways)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One kind of studies: what is checked, and how its table is written."""
-
-    kinds: Sequence[tuple[Any, ...]]
-    check: Callable[..., dict[str, Any]]
-    title: str
-    text: str
-    heads: list[str]
-    kind: Callable[[dict[str, Any]], list[str]]
-    ways: dict[str, str]
-
-
-PARTS = {
-    "groups": Part(
-        GROUPED,
-        check_groups,
-        "Clustered test rows (`task.group`)",
-        "Test examples of a group have in common what is given of the variance of their difficulty and of how arms and "
-        "seeds fare with them. Unequal sizes: logarithms with a standard deviation of 0.8.",
-        GROUPED_HEADS,
-        _grouped_kind,
-        GROUPED_WAYS,
-    ),
-    "draws": Part(
-        DRAWN,
-        check_draws,
-        "Samples of training rows (`protocol.splits: per_seed`)",
-        "A fresh sample of the training rows of a trial moves an arm's score by what is given (a standard deviation; "
-        f"{ALIKE:.0%} of the variance moves all arms alike). One sample for all seeds; draws per seed, judged as if "
-        "seeds were all that varies; and draws per seed as they are judged, with the error of the rows that all seeds "
-        "drew from.",
-        DRAWN_HEADS,
-        _drawn_kind,
-        DRAWN_WAYS,
-    ),
-    "searches": Part(
-        SEARCHED,
-        check_searches,
-        "Searches (`search.per_seed: true`)",
-        f"Each trial of a search tries one of {PLACES} places; they differ by the standard deviation given, the same "
-        "for all arms, and a search takes the best by validation, whose noise is given too. A share of its variance "
-        "belongs to the place of an arm and is the same at every seed, as where all searches see the same validation "
-        "rows. One search of an arm; one of four whole trials for every seed; and one of four trials that are so short "
-        "that those of six seeds take as many steps as one search. What places do to short and whole trials has the "
-        "correlation given, the same for all arms. Below the best: how far the chosen places lie below the best one on "
-        "average, in points.",
-        SEARCHED_HEADS,
-        _searched_kind,
-        SEARCHED_WAYS,
-    ),
+PARTS: dict[str, tuple[Sequence[tuple[Any, ...]], Callable[..., dict[str, Any]]]] = {
+    "groups": (GROUPED, check_groups),
+    "draws": (DRAWN, check_draws),
+    "searches": (SEARCHED, check_searches),
+    "validation": (VALIDATED, check_validation),
 }
+"""Part -> kinds of studies, and what judges studies of one kind."""
 
 
 def main() -> None:
@@ -347,15 +282,16 @@ def main() -> None:
     arguments = parser.parse_args()
     result: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.part else {}
     for name in arguments.part or PARTS:
-        part, started = PARTS[name], time.perf_counter()
+        (kinds, check), table, started = PARTS[name], TABLES[name], time.perf_counter()
         result[name] = []
-        for kind in part.kinds:
-            row = part.check(*kind, studies=arguments.studies)
+        for kind in kinds:
+            row = check(*kind, studies=arguments.studies)
             result[name].append(row)
-            print(*part.kind(row), *_shares(row, list(part.ways)), sep="  ", flush=True)
-        result[f"{name}_seconds"] = round(time.perf_counter() - started, 1)
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")
+            print(*table.kind(row), *results(row, table), sep="  ", flush=True)
+            result[f"{name}_seconds"] = round(time.perf_counter() - started, 1)
+            # After each kind, for all of them take minutes.
+            arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            arguments.out.with_suffix(".md").write_text(write_tables(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

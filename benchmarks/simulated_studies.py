@@ -149,8 +149,7 @@ def population(scenario: Scenario, shifts: Array | None = None) -> Population:
     common = np.sqrt(scenario.shared) * scenario.between / slopes * loading
     fixed = slice(arms - scenario.baselines, arms)
     own[fixed] = common[fixed] = 0.0
-    random = np.random.default_rng(11)
-    draws = [_abilities(scenario, random, (QUADRATURE,)) for _ in range(2)]
+    draws = _ability_draws(scenario)
     levels, truth = np.empty(arms), np.empty(arms)
     for arm in range(arms):
         ability = own[arm] * draws[0] + common[arm] * draws[1]
@@ -164,6 +163,15 @@ def population(scenario: Scenario, shifts: Array | None = None) -> Population:
     levels[fixed] = [SPREAD * NormalDist().inv_cdf(target) for target in targets[fixed]]
     truth[fixed] = targets[fixed]
     return Population(levels, own, common, slopes, truth)
+
+
+def expected_scores(scenario: Scenario, drawn_from: Population, shifts: Array) -> Array:
+    """Computes the true score of the first arm at each of these shifts (as for `population`), over all seeds and
+    examples that might have been drawn; of studies without collapses. Shape as of `shifts`."""
+    draws, curve = _ability_draws(scenario), _accuracy_curve()
+    ability = drawn_from.levels[0] + drawn_from.own[0] * draws[0] + drawn_from.common[0] * draws[1]
+    shifted = (np.interp(ability + shift / drawn_from.slopes[0], curve[0], curve[1]) for shift in shifts)
+    return np.array([_metric(scenario, accuracy).mean() for accuracy in shifted])
 
 
 def draw(
@@ -255,6 +263,12 @@ def _abilities(scenario: Scenario, random: np.random.Generator, size: tuple[int,
     if scenario.shape == "skewed":
         return np.asarray(1 - random.exponential(size=size))
     return np.asarray(random.standard_normal(size))
+
+
+def _ability_draws(scenario: Scenario) -> list[Array]:
+    """Draws what true values are integrals over: an arm's own part of many seeds' abilities, and the common one."""
+    random = np.random.default_rng(11)
+    return [_abilities(scenario, random, (QUADRATURE,)) for _ in range(2)]
 
 
 @lru_cache(maxsize=1)
