@@ -108,7 +108,7 @@ def test_the_report_of_bases_is_that_of_one_study_of_all_arms(built: dict[str, S
     report = built["model"]
     assert report.bases is not None
     assert report.headline.startswith("lora [other] has the highest test accuracy")
-    assert "The best arm of each base, by its own verdict: full with minilm; lora with other." in text_of(report)
+    assert "The best trained arm of each base, by its own verdict: full with minilm; lora with" in text_of(report)
     assert report.bases.study.model == "minilm and other"
     assert {arm.study for arm in report.bases.methods} == {"minilm", "other"}
     assert not [warning for warning in report.bases.warnings if warning.name == "different_model"]
@@ -119,6 +119,7 @@ def test_the_report_of_data_sets_ranks_the_arms(built: dict[str, SeriesReport]) 
     assert report.sets is not None
     assert report.headline.startswith("lora has the best average rank of the arms that train over 4 data sets, 1.00")
     assert "Nemenyi" in text_of(report)
+    assert "The best trained arm of each set, by its own verdict: a: lora" in text_of(report)
     assert any("With 4 data sets the test over sets has little power" in note for note in report.notes)
     assert report.sets.arms[0].ranks == dict.fromkeys("abcd", 1.0)
 

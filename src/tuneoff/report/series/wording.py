@@ -204,7 +204,7 @@ def _by_base(report: SeriesReport) -> list[str]:
         for member in report.members
         if member.best is not None
     ]
-    return [f"The best arm of each base, by its own verdict: {'; '.join(texts)}."] if len(texts) > 1 else []
+    return [f"The best trained arm of each base, by its own verdict: {'; '.join(texts)}."] if len(texts) > 1 else []
 
 
 def _best_rank(sets: SetsSummary) -> str:
@@ -235,7 +235,7 @@ def _ranks(report: SeriesReport, sets: SetsSummary) -> list[str]:
         for member in report.members
         if member.best is not None
     ]
-    texts.append(f"The best arm of each set, by its own verdict: {'; '.join(by_set)}.")
+    texts.append(f"The best trained arm of each set, by its own verdict: {'; '.join(by_set)}.")
     if sets.left_out:
         texts.append(f"Not ranked, because some set lacks them: {_some(sets.left_out)}.")
     return texts
