@@ -17,7 +17,8 @@ SEARCHED_HEADS += ["of it the same at every seed", "short trials like whole ones
 SEARCHED_HEADS += [f"chosen below the best, {way}" for way in SEARCHED_WAYS.values()]
 GROUPED_WAYS = {"by_examples": "by examples", "by_groups": "by groups"}
 DRAWN_WAYS = {"fixed": "one sample", "naive": "draws, seeds alone", "drawn": "draws"}
-VALIDATED_HEADS = ["seeds", "noise of validation rows", "training rows of a trial", "their sample moves a score by"]
+VALIDATED_HEADS = ["studies", "seeds", "noise of validation rows", "training rows of a trial"]
+VALIDATED_HEADS += ["their sample moves a score by"]
 VALIDATED_WAYS = {"same": "the same rows", "halves": "a half per seed", "drawn": "draws per seed"}
 VALIDATED_HEADS += [f"chosen below the best, {way}" for way in VALIDATED_WAYS.values()]
 VALIDATED_SHARES = {
@@ -71,7 +72,8 @@ def _grouped_kind(row: dict[str, Any]) -> list[str]:
 
 
 def _validated_kind(row: dict[str, Any]) -> list[str]:
-    kind = [str(row["seeds"]), f"{row['shared_noise']:.0%}", f"{row['rows']:,}", f"{row['moved']:g}"]
+    counts = [f"{row[key]:,}" for key in ("studies", "seeds")]
+    kind = [*counts, f"{row['shared_noise']:.0%}", f"{row['rows']:,}", f"{row['moved']:g}"]
     return [*kind, *(f"{row[way]['shortfall']:.1f}" for way in VALIDATED_WAYS)]
 
 

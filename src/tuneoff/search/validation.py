@@ -37,5 +37,5 @@ def advise_own_rows(study: StudySpec) -> str:
         needed.append("protocol.validation_rows to fewer than its file has")
     return (
         f"All searches validate on the same rows, whose luck {seeds} seeds do not lessen: for a verdict of these "
-        f"methods on any rows set {' and '.join(needed)}, so that every seed draws its own."
+        f"methods on any rows set {' and '.join(needed)}, so that every seed draws its own (intervals become wider)."
     )
