@@ -21,6 +21,7 @@ from tuneoff.interfaces import (
     saved_shapes,
 )
 from tuneoff.methods._modules import is_tied, untie
+from tuneoff.methods._peft_import import show_bitsandbytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +61,7 @@ def attach_peft(model: nn.Module, config: Any, task: TaskView, *, theirs: bool =
     """
     from peft import get_peft_model
 
+    show_bitsandbytes()
     # PEFT itself adds, for its task type, the names that most classifiers have.
     default_names = {"classifier", "score"} if task.peft_task_type in ("SEQ_CLS", "TOKEN_CLS") else set()
     modules_to_save = [

@@ -26,6 +26,7 @@ import sys
 from typing import Any, TextIO
 
 from tuneoff.checksums import remember
+from tuneoff.methods._peft_import import import_peft
 from tuneoff.trial.parentage import die_with
 
 WARM = (
@@ -101,12 +102,15 @@ def serve() -> None:
 def _import(name: str) -> None:
     """Imports a module before any fork, unless that would start CUDA: a forked child could not use it then.
 
-    PEFT imports bitsandbytes, which asks the GPU for its capability at once.
+    PEFT may have bitsandbytes imported, which asks the GPU for its capability at once.
     """
     import torch
 
-    if torch.version.cuda is None or name.partition(".")[0] != "peft":
-        importlib.import_module(name)
+    if name.partition(".")[0] == "peft":
+        if torch.version.cuda is not None:
+            return
+        import_peft()
+    importlib.import_module(name)
 
 
 def _serve_one(request: dict[str, Any], out: TextIO, running: dict[int, Any]) -> None:

@@ -44,8 +44,17 @@ def answer(verb: str, payload: dict[str, Any]) -> dict[str, Any]:
     except BaseException as error:
         print(without_passwords(traceback.format_exc()), file=sys.stderr, end="", flush=True)
         return {"error": _describe(error, LESS_MEMORY if verb in TRAINING else MORE_MEMORY)}
-    modules = [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
-    return {"result": result, "modules": modules}
+    return {"result": result, "modules": modules_to_share()}
+
+
+def modules_to_share() -> list[str]:
+    """Names the modules that the warm parent may import for later children; none where bitsandbytes is loaded.
+
+    Modules that need it would bring it to every later trial (see `methods._peft_import`).
+    """
+    if "bitsandbytes" in sys.modules:
+        return []
+    return [name for name in list(sys.modules) if name.partition(".")[0] in PRELOADED]
 
 
 def _do(verb: str, payload: dict[str, Any], started: float) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 
 from tuneoff.config.deployability import AS_TRAINED, Form
 from tuneoff.interfaces import Attached, Task
+from tuneoff.methods._peft_import import show_bitsandbytes
 from tuneoff.store import TrialStore
 from tuneoff.trial import early
 from tuneoff.trial.assembly import load_model
@@ -81,5 +82,6 @@ def _load_adapter(place: TrialStore, task: Task, folder: Path, device: torch.dev
     spec, record = early.finished(place)
     policy = apply_policy(spec.protocol.precision, device)
     loaded = load_model(as_recorded(spec, record), task, device, policy.name)
+    show_bitsandbytes()
     model: Any = PeftModel.from_pretrained(loaded.model, str(folder))
     return model.get_base_model().to(device), loaded.tokenizer
