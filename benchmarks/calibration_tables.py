@@ -120,7 +120,7 @@ def write_tables(result: dict[str, Any]) -> str:
         "Made by `python benchmarks/calibration.py` in one thread. Shares in per cent with their "
         "standard errors over studies; made-up studies as `benchmarks/simulated_studies.py` describes them. Bars: "
         f"intervals hold the truth in 95 ± 1.5 %, any false claim in at most 5 % of studies. "
-        f"Over all studies without a difference: means covered in {worst['covered_mean_all'] * 100:.1f} %, differences "
+        f"Mean of kinds without a difference: means covered in {worst['covered_mean_all'] * 100:.1f} %, differences "
         f"in {worst['covered_difference_all'] * 100:.1f} %, any false claim in {worst['false_all'] * 100:.1f} %.",
         f"{EARLIER}: not made again since arms of wild seeds and baselines keep their own variance and pairs are "
         "corrected by Shaffer's method instead of Holm's.",

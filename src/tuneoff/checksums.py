@@ -65,9 +65,12 @@ def remember(digests: Iterable[tuple[Sequence[int], str]]) -> None:
 
 
 def file_states(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """Returns for each file in a folder by what a write to it would be known; None where one was written just now, so
-    that another write would not show."""
-    statuses = {entry.name: entry.stat() for entry in sorted(folder.iterdir()) if entry.is_file()}
+    """Returns for each file in a folder by what a write to it would be known; None where that cannot be told: one was
+    written just now, so that another write would not show, or went away meanwhile, or the folder cannot be listed."""
+    try:
+        statuses = {entry.name: entry.stat() for entry in sorted(folder.iterdir()) if entry.is_file()}
+    except OSError:
+        return None
     settled = all(time.time() - max(one.st_ctime, one.st_mtime) > SETTLED_SECONDS for one in statuses.values())
     return {name: _identity(status) for name, status in statuses.items()} if settled else None
 

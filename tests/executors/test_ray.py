@@ -244,7 +244,6 @@ import json, os, sys
 from pathlib import Path
 from tuneoff.executors.ray import RayExecutor
 from tuneoff.store import StudyStore
-from tuneoff.store.transfer import receive, trial_files
 
 store = StudyStore(Path(sys.argv[1]))
 trials = [store.trial(trial).spec() for trial in store.trial_ids()]

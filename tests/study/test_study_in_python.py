@@ -13,7 +13,7 @@ from rich.console import Console
 
 from record_helpers import World, build_store, small_study
 from tuneoff.config.retention import RetentionSpec
-from tuneoff.errors import StoreError, StudyError
+from tuneoff.errors import DataError, StoreError, StudyError
 from tuneoff.study.study import Study
 
 FakeExecutor = Any  # the class is in cli_fixtures.py, which pytest imports as a plug-in
@@ -128,6 +128,16 @@ def test_processes_begin_to_start_before_a_run_is_planned_and_where_all_of_it_is
     assert "warm_up" not in steps, "what is missing of a study that was begun is found out first"
     Study(small_study).run("elsewhere")
     assert steps.index("warm_up") < steps.index("inspect")
+
+
+def test_what_cannot_be_run_starts_no_processes_ahead_and_the_run_says_why(
+    small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small_study.parent / "rows.csv").write_text("text,label\n")
+    monkeypatch.setattr(type(fake_executor), "warm_up", lambda _: pytest.fail("started"))
+    study = Study(small_study)
+    with study.started(Path("results")), pytest.raises(DataError):
+        study.run("results")
 
 
 def test_an_executor_is_named(small_study: Path, fake_executor: FakeExecutor) -> None:

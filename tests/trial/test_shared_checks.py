@@ -12,6 +12,7 @@ import pytest
 
 from trial_helpers import MakePlace, context_of, runner_of
 from tuneoff import checksums
+from tuneoff.config.data import TaskSpec
 from tuneoff.config.protocol import Protocol
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.run import run
@@ -55,6 +56,20 @@ def test_seeds_and_rates_of_an_arm_share_an_answer(contexts: Contexts) -> None:
 def test_another_method_option_or_protocol_is_another_question(contexts: Contexts) -> None:
     asked = [contexts(), contexts(method="lora"), contexts(options={"r": 4}), contexts({"precision": "fp32"})]
     assert answers(*asked) == [f"answer {number}" for number in range(1, 5)]
+
+
+def test_another_model_other_rows_and_another_start_are_other_questions(contexts: Contexts) -> None:
+    """A series has one folder for all its studies."""
+    spec = contexts().spec
+    other = [
+        {"model": spec.model.model_copy(update={"source": "other"})},
+        {"model": spec.model.model_copy(update={"revision": "abc"})},
+        {"task": TaskSpec.model_validate({"name": "classification", "data": "other.csv"})},
+        {"start_from": "weights"},
+        {"fingerprints": {"tiny": "abc"}},
+    ]
+    asked = [contexts(), *(contexts(**changes) for changes in other)]
+    assert answers(*asked) == [f"answer {number}" for number in range(1, 7)]
 
 
 def test_the_plain_engine_and_a_trial_without_a_run_check_anew(contexts: Contexts) -> None:
@@ -116,3 +131,7 @@ def test_what_is_computed_of_files_is_shared_by_all_arms_until_one_is_written(
     assert ask(contexts()) == "answer 3"
     monkeypatch.setattr(checksums, "SETTLED_SECONDS", 3600.0)
     assert [ask(contexts()), ask(contexts())] == ["answer 4", "answer 5"], "a write just now might not show"
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -3600.0)
+    (folder / "weights").unlink()
+    folder.rmdir()
+    assert ask(contexts()) == "answer 6", "a folder that cannot be listed tells nothing"

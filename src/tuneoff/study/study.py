@@ -8,7 +8,7 @@ print(study.results())
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from tuneoff.analysis.search_data import recorded, recorded_choices
 from tuneoff.analysis.search_rounds import outline
 from tuneoff.checksums import content_hash
 from tuneoff.config.spec import StudySpec, TrialSpec
-from tuneoff.errors import StudyError
+from tuneoff.errors import StudyError, TuneoffError
 from tuneoff.executors.base import Executor, Inspection, Listener
 from tuneoff.planning import loading
 from tuneoff.planning.plan import Searched, plan, question, selection
@@ -328,15 +328,14 @@ class Study(StudyResults):
         """Begins to start the processes of a run where `folder` holds no study, so that all is still to be done: they
         import libraries for seconds, and the caller may read and plan meanwhile. A run within uses them.
 
-        Raises:
-            TuneoffError: what makes the study impossible and is known without any process.
+        Starts none where the study cannot be run: a run within says why, in its turn.
         """
-        if self._executors.is_at_hand or StudyStore(folder).is_there:
-            yield
-            return
-        # Fingerprints play no part in this.
-        early.refuse_study(self.spec, self.first_round(plan(self.spec)), required=True)
-        with self._executors.started(self.spec.executor, self.device):
+        with ExitStack() as stack:
+            if not self._executors.is_at_hand and not StudyStore(folder).is_there:
+                with suppress(TuneoffError):
+                    # Fingerprints play no part in this.
+                    early.refuse_study(self.spec, self.first_round(plan(self.spec)), required=True)
+                    stack.enter_context(self._executors.started(self.spec.executor, self.device))
             yield
 
     def using(self, executor: Executor) -> AbstractContextManager[None]:

@@ -20,8 +20,9 @@ Answer = TypeVar("Answer", bool, str)
 def once(context: TrialContext, name: str, check: Callable[[], Answer]) -> Answer:
     """Returns what a check says, from the run's scratch folder where an earlier seed of the arm left it there.
 
-    A run has one model, one set of rows and one device; what else the answer may depend on are method, options and
-    precision, and these have to be the same. A rate or a seed changes no such answer. `execution: plain` checks anew.
+    A run has one device; what else the answer may depend on are model, rows, method, options and precision, and these
+    have to be the same: the studies of a series share a folder. A rate or a seed changes no such answer.
+    `execution: plain` checks anew.
 
     Args:
         context: of the trial.
@@ -32,6 +33,10 @@ def once(context: TrialContext, name: str, check: Callable[[], Answer]) -> Answe
     if context.scratch is None or spec.execution.engine == "plain":
         return check()
     arm = {
+        "model": spec.model.model_dump(mode="json"),
+        "task": spec.task.model_dump(mode="json"),
+        "start": spec.start_from,
+        "files": spec.fingerprints,
         "protocol": spec.protocol.model_dump(mode="json", exclude={"seeds", "search", "learning_rate"}),
         "method": spec.method,
         "options": spec.options,

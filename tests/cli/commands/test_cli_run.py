@@ -114,6 +114,16 @@ def test_the_last_event_says_how_it_ended(
     assert (last["report"] is None) == (outcome != "failed_trials")
 
 
+def test_rows_that_cannot_be_used_end_the_stream_too(
+    small_study: Path, fake_executor: FakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small_study.parent / "rows.csv").write_text("text,label\n", encoding="utf-8")
+    assert main(["run", str(small_study), "--out", "results", "--json"]) == 2
+    first, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["event"], last["event"], last["outcome"]) == ("study_started", "study_ended", "error")
+    assert "no rows" in last["error"]
+
+
 def test_a_stdout_that_nobody_reads_does_not_stop_the_training(
     small_study: Path, fake_executor: FakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
