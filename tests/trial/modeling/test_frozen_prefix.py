@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from trial_helpers import MakePlace, context_of, news, runner_of, some_features, write_csv
+from tuneoff.config.data import ModelSpec
 from tuneoff.config.protocol import Protocol
 from tuneoff.methods._modules import blocks
 from tuneoff.records.record import TrialRecord
@@ -241,6 +242,20 @@ def test_a_frozen_prefix_draws_no_dropout_unless_it_is_asked_for() -> None:
     loud = with_prefix(context_of(runner, Protocol(frozen_dropout=True)), runner, some_features(), "base")
     loud.begin_training()
     assert {name for name in dropped(loud.attached.module) if "embeddings" in name or "layer.0" in name}
+
+
+def test_hidden_states_of_models_whose_weights_have_no_name_are_kept_apart(tmp_path: Path) -> None:
+    """A series may have several base models of random weights, and one folder for what is kept."""
+    folders = set()
+    for source in ("tiny", "other", "tiny"):
+        runner, _ = runner_of("head")
+        context = context_of(runner, Protocol())
+        spec = context.spec.model_copy(update={"model": ModelSpec(source=source, random_weights=True)})
+        told = with_prefix(replace(context, spec=spec, scratch=tmp_path), runner, some_features(), "None fp32")
+        assert told.prefix is not None
+        assert told.prefix.states is not None
+        folders.add(told.prefix.states.folder)
+    assert len(folders) == 2
 
 
 def test_training_on_kept_states_notes_nothing_of_its_batches(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 
+from tuneoff.checksums import content_hash
 from tuneoff.interfaces import Features
 from tuneoff.trial.context import TrialContext
 from tuneoff.trial.exhaustion import exhausted
@@ -41,7 +41,9 @@ def with_prefix(context: TrialContext, runner: ModelRunner, features: Sequence[F
     if is_fast and once(context, "prefix", lambda: reproduces(runner, prefix, examples)):
         assert context.scratch is not None
         seed = spec.seed if spec.model.random_weights else ""
-        key = hashlib.sha256(f"{base} {runner.attention} {seed} {prefix.identity()}".encode()).hexdigest()[:16]
+        # Beside its weights, which may be random and of no name: the same ones compute otherwise under another config.
+        model = [spec.model.model_dump(mode="json"), (spec.fingerprints or {}).get(spec.model.source)]
+        key = content_hash([model, base, runner.attention, seed, prefix.identity()])[:16]
         prefix.states = HiddenStates(context.scratch / "hidden-states" / key)
     return runner
 
