@@ -61,7 +61,7 @@ def test_another_method_option_or_protocol_is_another_question(contexts: Context
 def test_another_model_other_rows_and_another_start_are_other_questions(contexts: Contexts) -> None:
     """A series has one folder for all its studies."""
     spec = contexts().spec
-    other = [
+    other: list[dict[str, Any]] = [
         {"model": spec.model.model_copy(update={"source": "other"})},
         {"model": spec.model.model_copy(update={"revision": "abc"})},
         {"task": TaskSpec.model_validate({"name": "classification", "data": "other.csv"})},
