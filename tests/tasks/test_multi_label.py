@@ -131,6 +131,28 @@ def test_what_holds_no_labels_is_refused_with_its_place(cell: Any) -> None:
         read([["a"], cell])
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [[0, 1, 0], [1, 0, 0]],
+        [[1.0, 1.0], [0.0, 1.0]],
+        [np.array([0, 0, 1]), np.array([0, 1, 1])],
+        [[True, False], [False, False]],
+        ["[0. 1. 0.]", "[1. 0. 0.]"],
+        [[0, 1, 0], [1, 0, 0], [0, 1], [1, 1, 0]],
+    ],
+)
+def test_vectors_of_0_and_1_are_not_taken_for_numbers_of_labels(cells: list[Any]) -> None:
+    with pytest.raises(DataError, match="holds vectors of 0 and 1 such as "):
+        read(cells, {"labels": ("a", "b", "c")})
+
+
+def test_numbers_0_and_1_are_those_of_labels_where_lists_are_no_vectors() -> None:
+    assert read([[0, 1], [1]], {"labels": ("a", "b")}) == [["a", "b"], ["b"]]
+    assert read([[0, 1], [1, 0]], {"labels": ("a", "b")}) == [["a", "b"]] * 2
+    assert read([[1, 1], [2], [0, 2]], {"labels": ("a", "b", "c")}) == [["b"], ["c"], ["a", "c"]]
+
+
 def test_outputs_start_at_the_labels_log_odds_in_the_rows_that_are_trained_on() -> None:
     task, examples = fitted("abcd")
     assert task.initial_bias == ()  # of a trained model nothing starts

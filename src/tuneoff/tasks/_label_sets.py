@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,17 @@ def are_flags(cells: Iterable[Any]) -> bool:
 def are_lists(cells: Iterable[Any]) -> bool:
     """Tells whether nearly every cell of a column that is not empty is such a list."""
     return nearly_all([is_list(cell) for cell in cells if not is_missing(cell)])
+
+
+def are_vectors(cells: Sequence[Any]) -> bool:
+    """Tells whether a column holds vectors of 0 and 1 with a place for each label: lists of one length that repeat a
+    number, as the numbers of a row's labels would not; a few rows may be broken."""
+    lists = [list(map(str, parse_literal(cell))) if is_list(cell) else [] for cell in cells]
+    size = max(Counter(map(len, lists)).items(), key=itemgetter(1), default=(0, 0))[0]
+    # NumPy writes 1. for 1.0.
+    fits = [len(own) == size and all(yes_or_no(part.removesuffix(".")) is not None for part in own) for own in lists]
+    repeats = (len(set(own)) < size for own, is_vector in zip(lists, fits, strict=True) if is_vector)
+    return nearly_all(fits) and any(repeats)
 
 
 def find_separator(cells: Iterable[Any]) -> str:

@@ -28,6 +28,7 @@ from tuneoff.tasks._cells import lower_names
 from tuneoff.tasks._label_sets import (
     are_flags,
     are_lists,
+    are_vectors,
     best_threshold,
     binary_losses,
     find_separator,
@@ -219,8 +220,16 @@ class MultiLabel(TextHead):
             cells = [[self._flag(rows, column, i) for column in flags] for i in range(len(rows))]
             names = [[column for column, is_set in zip(flags, row, strict=True) if is_set] for row in cells]
         else:
+            cells = rows.columns[columns["label"]]
+            if are_vectors(cells):
+                raise DataError(
+                    f"column {columns['label']!r} of {rows.origin} ({split}) holds vectors of 0 and 1 such as "
+                    f"{str(cells[0])[:60]}, not the labels of a row",
+                    hint="Write the names or numbers of the labels that a row has, or give each label a column of its "
+                    "own and name these in task.label.",
+                )
             if self._separator is None:
-                self._separator = self._guessed = find_separator(rows.columns[columns["label"]])
+                self._separator = self._guessed = find_separator(cells)
             names = [self._names(rows, columns["label"], i) for i in range(len(rows))]
         return require_unicode(self.with_targets(rows, columns, [write_labels(row) for row in names]))
 

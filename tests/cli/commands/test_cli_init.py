@@ -256,9 +256,14 @@ LABELS = [["oil"], ["oil", "trade"], []]
         (lambda i: ["oil"], "labels", "a run will refuse this data: all 40 training rows have the same labels"),
         (lambda i: [f"a rather long name of {one}" for one in LABELS[i % 3]], "labels", "2 classes: "),
         (lambda i: LABELS[i % 3] * 2, "labels", "2 classes: "),
+        (
+            lambda i: [i % 2, 0, 1],
+            "labels",
+            "refuse this data: column 'labels' of rows.jsonl (train) holds vectors of 0",
+        ),
         (lambda i: {"oil": i % 2, "trade": i % 3 == 0}, ["labels.oil", "labels.trade"], "2 classes: labels.oil (20)"),
     ],
-    ids=["one label", "always the same", "long names", "twice", "an object of 0 and 1"],
+    ids=["one label", "always the same", "long names", "twice", "a vector of 0 and 1", "an object of 0 and 1"],
 )
 def test_a_column_that_is_called_labels_may_hold_any(
     labels: Any, options: Any, told: str, capsys: pytest.CaptureFixture[str]
