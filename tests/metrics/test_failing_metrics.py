@@ -25,6 +25,7 @@ WRONG_MEANS: dict[str, tuple[Any, str]] = {
     "too few": (lambda outputs: [1.0] * (len(outputs) - 1), r"values of shape \(3,\) for 4 examples"),
     "too many": (lambda outputs: [1.0] * (len(outputs) + 1), r"values of shape \(5,\) for 4 examples"),
     "one for all": (lambda outputs: 1.0, r"values of shape \(\) for 4 examples"),
+    "a table": (lambda outputs: np.ones((len(outputs), 1)), r"values of shape \(4, 1\) for 4 examples"),
     "words": (lambda outputs: ["good"] * len(outputs), "could not convert string to float"),
     "not a number": (lambda outputs: [float("nan")] * len(outputs), "it gives nan, which is no finite number"),
 }

@@ -138,7 +138,9 @@ class MeanMetric(MetricDefinition):
         if all(self.name in values for values in outputs.values):
             return np.array([values[self.name] for values in outputs.values], dtype=np.float64)
         values = self.of_examples(outputs) if self.of_examples is not None else None
-        return None if values is None else _one_for_each(np.asarray(values, dtype=np.float64), outputs)
+        if values is None:
+            return None
+        return _one_for_each(np.asarray(values, dtype=np.float64), outputs, are_numbers=True)
 
     def compute(self, outputs: Outputs) -> float | None:
         values = self.example_values(outputs)
@@ -185,13 +187,13 @@ class PooledMetric(MetricDefinition):
         return None if terms is None else float(self.of_sums(terms.sum(axis=0, dtype=np.float64)))
 
 
-def _one_for_each(values: Array, outputs: Outputs) -> Array:
-    """Returns values of examples, once there are as many as examples.
+def _one_for_each(values: Array, outputs: Outputs, are_numbers: bool = False) -> Array:
+    """Returns values of examples, once there are as many as examples; where they `are_numbers`, one number each.
 
     Raises:
         ValueError: if there are not.
     """
-    if values.shape[:1] != (len(outputs),):
+    if values.shape[:1] != (len(outputs),) or (are_numbers and values.ndim > 1):
         raise ValueError(f"values of shape {values.shape} for {len(outputs)} examples")
     return values
 
