@@ -30,6 +30,7 @@ from tuneoff.config.spec import PublishedSpec
 from tuneoff.planning.loading import load
 from tuneoff.records.record import Inference, Memory, ModelInfo, Status
 from tuneoff.report import terminal
+from tuneoff.report.builder import other_model
 from tuneoff.store import StudyStore
 
 HOSTILE = "a | b\n# *bold* _it_ <script>alert(1)</script> [x](http://y) `code` $m$ ~~s~~ \x1b[31m __init__"
@@ -384,6 +385,22 @@ def test_published_figures_stand_beside_ours(tmp_path: Path) -> None:
     assert "qlora (published only, no arm here): train seconds 1,694.9" in text
     assert "One run each." in text
     assert f"theirs are of org/theirs and ours of {study.model.source}" in text
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "other"),
+    [
+        ("meta-llama/Llama-3.2-3B", "meta-llama/Llama-3.2-3B", None),
+        ("meta-llama/Llama-3.2-3B", "somebody/llama-3.2-3b", None),
+        ("openai-community/gpt2", "../models/gpt2", None),
+        ("openai-community/gpt2", "distilbert/distilgpt2", "openai-community/gpt2"),
+        (None, "gpt2", None),
+    ],
+)
+def test_published_figures_are_of_another_model_where_its_name_is(
+    theirs: str | None, ours: str, other: str | None
+) -> None:
+    assert other_model(theirs, ours) == other
 
 
 def test_published_figures_keep_the_dagger_and_the_kind_of_memory(tmp_path: Path) -> None:

@@ -249,10 +249,18 @@ def _published(results: Results) -> PublishedSummary | None:
     others = {label: dict(figures) for label, figures in publication.figures.items() if label not in labels}
     return PublishedSummary(
         citation=publication.citation,
-        other_model=publication.model if publication.model != results.study.model.source else None,
+        other_model=other_model(publication.model, results.study.model.source),
         notes=publication.notes,
         without_an_arm=others,
     )
+
+
+def other_model(published: str | None, source: str) -> str | None:
+    """Returns the base model of published figures where the study's is another; of one name are a copy in a folder and
+    one that somebody else offers at the hub."""
+    if published is None or PureWindowsPath(published).name.casefold() == PureWindowsPath(source).name.casefold():
+        return None
+    return published
 
 
 def _money_summary(results: Results, search: SearchSummary | None) -> MoneySummary | None:
