@@ -30,6 +30,7 @@ from tuneoff.checksums import sha256
 from tuneoff.cli.main import main
 from tuneoff.cli.web import app as web_app
 from tuneoff.cli.web.app import make_app
+from tuneoff.cli.web.reports import Reports
 from tuneoff.cli.web.studies import find_series, find_studies
 from tuneoff.store import StudyStore
 
@@ -274,6 +275,17 @@ def test_studies_and_their_reports_are_shown_and_nothing_is_written(server: Serv
     assert status == 200
     assert "lora [first" in page
     assert {path: sha256(path) for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_is_made_anew_where_a_form_of_a_model_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, pages = page_store(tmp_path / "some"), iter(("first", "second"))
+    monkeypatch.setattr("tuneoff.cli.web.reports._render", lambda stores: next(pages))
+    reports = Reports()
+    assert [reports.page([store]) for _ in range(2)] == ["first", "first"]
+    store.trial(store.trial_ids()[0]).deployability.path.write_text("{}")
+    assert reports.page([store]) == "second"
 
 
 def test_what_cannot_be_compared_is_said(server: Server, root: Path) -> None:

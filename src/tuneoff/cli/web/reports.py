@@ -62,10 +62,11 @@ class Reports:
 
 
 def _marks(store: StudyStore) -> list[_Mark]:
-    """Lists what tells that a report would be another: the study's file and every record."""
+    """Lists what tells that a report would be another: the study's file, every record, and what was measured later."""
     paths = [store.root / store.MANIFEST]
     with suppress(StoreError):  # the report tells what is damaged
-        paths += [store.trial(each).record_path for each in store.trial_ids()]
+        trials = [store.trial(each) for each in store.trial_ids()]
+        paths += [path for trial in trials for path in (trial.record_path, trial.deployability.path)]
     return _marks_of(paths)
 
 
