@@ -369,6 +369,20 @@ def test_a_row_keeps_its_first_forecast_and_new_rows_join(to_come: ToCome, tmp_p
     assert told[-1].total_seconds == kept.total_seconds
 
 
+def test_a_chosen_batch_size_ends_the_forecast_of_the_most(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(methods=METHODS, protocol={"seeds": 2, "search": 3, "batch_size": {"search": [8, 64]}})
+    assert study.protocol.search is not None
+    to_come = ToCome(plan(study), outline(study), batch_sizes=study.protocol.search.batch_sizes)
+    first = run_forecast(to_come, tmp_path)[-1]
+    assert first.arms["lora"].batch_sizes == (8, 64)
+    forecasting = Forecasting(arms={label: slow(label) for label in METHODS})
+    assert run_forecast(to_come, tmp_path, forecasting)[-1].arms == first.arms
+    assert not forecasting.asked
+    told = run_forecast(replace(to_come, search=()), tmp_path, forecasting)[-1]
+    assert (told.arms["lora"].batch_sizes, told.arms["lora"].train_seconds) == (None, 10 * LEAST)
+    assert StudyStore(tmp_path).forecast() == first, "what was forecast before the first trial stays"
+
+
 def test_a_run_that_goes_on_tells_what_is_left_and_asks_nothing(to_come: ToCome, tmp_path: Path) -> None:
     run_forecast(to_come, tmp_path)
     before = (tmp_path / "forecast.json").read_bytes()

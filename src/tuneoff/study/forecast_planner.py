@@ -231,7 +231,7 @@ def forecast_before_run(
         KeyboardInterrupt: after the process at work was ended.
     """
     listener = listener or (lambda _: None)
-    arms = kept_forecast.arms(store)
+    arms = kept_forecast.arms(store, to_come)
     new_labels = [label for label in to_come.labels if label not in arms]
     if new_labels and not (seen is not None and forecast_worth.is_short(to_come, seen)):
         added = to_come.only(new_labels)
@@ -256,7 +256,7 @@ def forecast_arms(
 ) -> dict[str, ArmForecast]:
     """Forecasts every arm with trials to come, however little they take; an arm that has a forecast from an earlier run
     keeps it. One arm is profiled, and the others are corrected by it."""
-    arms = kept_forecast.arms(store)
+    arms = kept_forecast.arms(store, to_come)
     new_labels = [label for label in to_come.labels if label not in arms]
     if new_labels:
         added = to_come.only(new_labels)

@@ -18,10 +18,12 @@ def kept(store: StudyStore) -> StudyForecast | None:
         return None
 
 
-def arms(store: StudyStore) -> dict[str, ArmForecast]:
-    """Returns label -> forecast of the arms that a study's folder has forecasts of."""
+def arms(store: StudyStore, to_come: ToCome) -> dict[str, ArmForecast]:
+    """Returns label -> forecast of the arms that a study's folder has forecasts of, but for those that were of the most
+    that a search could choose, and it has chosen."""
     earlier = kept(store)
-    return dict(earlier.arms) if earlier is not None else {}
+    known = earlier.arms if earlier is not None else {}
+    return {label: arm for label, arm in known.items() if arm.batch_sizes is None or to_come.longest(label) is not None}
 
 
 def keep(store: StudyStore, to_come: ToCome, arms: Mapping[str, ArmForecast]) -> None:
