@@ -161,6 +161,7 @@ def test_candidates_stand_where_a_value_would() -> None:
         ({"low": False, "high": 4}, "not true or false"),
         ({"low": 4, "high": 8, "choices": [1, 2]}, "has no low, high or log"),
         ({"low": 1, "high": float("inf")}, "finite number"),
+        ({"low": 1, "high": 10**400}, "finite number"),
         ({"lo": 4, "high": 8}, "Extra inputs"),
     ],
 )

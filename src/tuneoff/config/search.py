@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -44,7 +44,8 @@ class Candidates(Frozen):
         for end in (value.get("low"), value.get("high")):
             if isinstance(end, bool):
                 raise ValueError("the ends of a range are numbers, not true or false")
-            if end is not None and not (isinstance(end, (int, float)) and math.isfinite(end)):
+            # Comparing, unlike converting, takes whole numbers that no float holds.
+            if end is not None and not (isinstance(end, (int, float)) and abs(end) <= sys.float_info.max):
                 raise ValueError(f"the ends of a range are finite numbers, and {end!r} is none")
         return value
 
