@@ -92,7 +92,8 @@ def inspect_data(data: Path, **user_columns: str | None) -> DataInspection:
     from tuneoff.config.data import SourceSpec
     from tuneoff.sources import read_rows, splits
 
-    wanted = [name for column in user_columns.values() if column is not None for name in (column, *column.split(","))]
+    named_columns = [column for column in user_columns.values() if column is not None]
+    wanted = [name for column in named_columns for name in (column, *map(str.strip, column.split(",")))]
     rows = read_rows(registry.sources(), SourceSpec.model_validate({"source": f"file:{data}"}), "train", wanted)
     if not len(rows):
         raise DataError(f"{data} has no rows")
