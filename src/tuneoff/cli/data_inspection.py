@@ -179,8 +179,8 @@ def _numbers(cells: list[str]) -> tuple[float, float, float] | None:
 
 def _one_or_several(rows: Rows, named: str) -> str | tuple[str, ...]:
     """Returns the column that a user names, or the columns, where they are separated by commas."""
-    several = tuple(name.strip() for name in named.split(","))
-    return several if len(several) > 1 and named not in rows.columns else named
+    several = tuple(dict.fromkeys(name.strip() for name in named.split(",")))
+    return named if named in rows.columns else several if len(several) > 1 else several[0]
 
 
 def _find_task(rows: Rows, user_columns: dict[str, Any]) -> tuple[str, dict[str, Any], str]:

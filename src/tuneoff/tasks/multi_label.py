@@ -195,12 +195,12 @@ class MultiLabel(TextHead):
             return {"label": self.options.label} if self._flags or are_lists(cells) or holds_labels(cells) else {}
         lower = lower_names(rows)
         named = next((lower[name] for name in (*LABEL_NAMES, *CLASS_NAMES) if name in lower), None)
+        if named is not None and holds_labels(rows.columns[named], named=True):
+            return {"label": named}
         # An object of labels and 0 or 1 has a column for each.
         columns = (
             rows.columns if named is None else {n: c for n, c in rows.columns.items() if n.startswith(f"{named}.")}
         )
-        if named is not None and not columns:
-            return {"label": named} if holds_labels(rows.columns[named], named=True) else {}
         sets = [name for name, values in columns.items() if holds_labels(values)]
         if len(sets) == 1:
             return {"label": sets[0]}

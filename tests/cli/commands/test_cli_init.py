@@ -284,10 +284,20 @@ def test_several_columns_may_be_named_with_commas(capsys: pytest.CaptureFixture[
     assert main(["init", "rows.csv", "--label", "rude, sad"]) == 0
     study = loading.load("rows.study.yaml")
     assert (study.task.name, study.task.options["label"]) == ("multi_label", ["rude", "sad"])
+    assert main(["init", "rows.csv", "--label", "sad,sad", "--force"]) == 0
+    assert loading.load("rows.study.yaml").task.options["label"] == "sad"
     assert main(["init", "rows.csv", "--label", "rude,sda", "--force"]) == 2
     assert "no column 'sda' (did you mean 'sad'?)" in capsys.readouterr().err
     assert main(["init", "rows.csv", "--value", "rude,sad", "--force"]) == 2
     assert "--value: no task reads several columns there" in capsys.readouterr().err
+
+
+def test_labels_are_found_beside_a_column_that_tells_of_them() -> None:
+    labels = ["['a', 'b']", "[]", "['b']", "['c']"] * 10
+    write_table("rows.csv", {"text": TEXTS, "labels": labels, "labels.source": LANGUAGES})
+    assert main(["init", "rows.csv"]) == 0
+    study = loading.load("rows.study.yaml")
+    assert (study.task.name, study.task.options["label"]) == ("multi_label", "labels")
 
 
 def test_flags_with_an_empty_cell_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
