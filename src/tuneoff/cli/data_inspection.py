@@ -169,12 +169,13 @@ def _word_counts(texts: list[str]) -> tuple[int, int, int]:
 
 
 def _numbers(cells: list[str]) -> tuple[float, float, float] | None:
-    """Returns the least, the median and the greatest number; None where a cell is no number, which `fit` refuses."""
+    """Returns the least, the median and the greatest number; None where a cell is no number, or all are empty,
+    which is refused."""
     try:
         numbers = sorted(map(float, cells))
     except ValueError:
         return None
-    return numbers[0], statistics.median(numbers), numbers[-1]
+    return (numbers[0], statistics.median(numbers), numbers[-1]) if numbers else None
 
 
 def _one_or_several(rows: Rows, named: str) -> str | tuple[str, ...]:
@@ -260,6 +261,9 @@ def _takes(task: type[Task], columns: dict[str, Any]) -> bool:
 def _recognised(task: type[Task], rows: Rows, known: dict[str, Any]) -> dict[str, Any]:
     """Returns role -> column or columns, where cells of a kind that the task alone reads are known: the others by their
     names, or else by what they hold."""
+    # A list of two texts is a text and its pair.
+    options = task(dict(known)).options
+    known = {role: named for role in role_names(task) if (named := getattr(options, role)) is not None}
     try:
         return {**task(dict(known)).columns(rows), **known}
     except DataError:

@@ -292,6 +292,20 @@ def test_several_columns_may_be_named_with_commas(capsys: pytest.CaptureFixture[
     assert "--value: no task reads several columns there" in capsys.readouterr().err
 
 
+def test_two_texts_may_be_named_where_a_row_has_several_labels() -> None:
+    labels = ["['a', 'b']", "[]", "['b']", "['c']"] * 10
+    write_table("rows.csv", {"one": TEXTS, "other": OTHERS, "labels": labels})
+    assert main(["init", "rows.csv", "--text", "one,other"]) == 0
+    study = loading.load("rows.study.yaml")
+    assert study.task.options == {"text": "one", "text_pair": "other", "label": "labels"}
+
+
+def test_a_column_of_numbers_that_are_all_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table("rows.csv", {"text": TEXTS, "value": [""] * 40})
+    assert main(["init", "rows.csv", "--value", "value"]) == 0
+    assert "a run will refuse this data: 40 of 40 rows of rows.csv (train) have no value" in capsys.readouterr().out
+
+
 def test_labels_are_found_beside_a_column_that_tells_of_them() -> None:
     labels = ["['a', 'b']", "[]", "['b']", "['c']"] * 10
     write_table("rows.csv", {"text": TEXTS, "labels": labels, "labels.source": LANGUAGES})
