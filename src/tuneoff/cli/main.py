@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "Show the results in DIR and write its report anew."),
     "recommend": ("recommend", "Say which method of DIR to use, under limits where there are any."),
     "deployability": ("deployability", "Score trained models of DIR again: merged, packed, converted."),
-    "serve": ("serve", "Show the studies in DIR in a browser: what runs, reports, comparisons."),
+    "serve": ("serve", "Show the studies and series in DIR in a browser: what runs, reports, comparisons."),
     "compare": ("compare", "Show studies that answer the same question side by side."),
     "merge": ("merge", "Join folders of parts of one study in OUT."),
     "import": ("import_", "Read results that somebody else's suite measured."),
