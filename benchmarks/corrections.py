@@ -7,8 +7,8 @@ verdict as it is, with moderated variances and Shaffer's correction, is set besi
   each by the largest |z| within its blocks (Peritz; Begun & Gabriel, J Am Stat Assoc 76, 1981). z is the quantile of
   the pair's own p, so that unequal degrees of freedom stay right one by one, and blocks count as independent, which is
   cautious (Royen, Far East J Theor Stat 48, 2014);
-- the spread under equality, for pairs that keep their own variance: the higher arm's seeds are given the spread that
-  they would have at the lower arm's score, where spread goes with score · (1 - score), as it does near a ceiling;
+- the spread under equality, for pairs that keep their own variance: the pair's spread over seeds is widened by as much
+  as that of the higher arm would be at the lower arm's score, with score · (1 - score), as near a ceiling;
 - two degrees of freedom fewer for these pairs;
 - the same at 4 % instead of 5.
 
