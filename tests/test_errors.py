@@ -60,6 +60,12 @@ def test_the_hint_stands_on_a_line_of_its_own() -> None:
     assert str(TuneoffError("wrong")) == "wrong"
 
 
+def test_in_one_line_the_hint_is_a_sentence_of_its_own() -> None:
+    assert TuneoffError("wrong", "do this").in_one_line == "wrong. do this"
+    assert TuneoffError("It is wrong.", "Do this.").in_one_line == "It is wrong. Do this."
+    assert TuneoffError("wrong").in_one_line == "wrong"
+
+
 @pytest.mark.parametrize(
     ("problem", "text"),
     [

@@ -53,6 +53,11 @@ class TuneoffError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
+    @property
+    def in_one_line(self) -> str:
+        """Message and hint as sentences of a longer text."""
+        return f"{self.message.rstrip('.')}. {self.hint}" if self.hint else self.message
+
 
 @dataclass(frozen=True)
 class Problem:

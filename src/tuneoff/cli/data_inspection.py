@@ -323,7 +323,7 @@ def _look_closer(
         plugin.fit({"train": examples})
         classes = classes or Counter(plugin.count_classes(examples))
     except TuneoffError as error:
-        concerns.append(f"a run will refuse this data: {error.message.rstrip('.')}. {error.hint}".strip())
+        concerns.append(f"a run will refuse this data: {error.in_one_line.rstrip('.')}.")
     concerns += [finding.message for finding in plugin.findings()]
     rare_classes = [label for label, count in classes.items() if count < 5]
     if rare_classes and len(classes) > 1:

@@ -190,7 +190,7 @@ def _why_not_added(name: str, task: type[Task]) -> str:
     try:
         metric = registry.metrics()[name]
     except StudyError as error:
-        return f"{error.message}. {error.hint}"
+        return error.in_one_line
     if metric.produces and task.produces not in metric.produces:
         return f"{name} scores a {' or a '.join(metric.produces)}, and the task produces a {task.produces}"
     return f"{name} needs {metric.needs}: pip install {metric.extra!r}" if metric.lacks() else ""

@@ -33,8 +33,7 @@ def resolved(study: StudySpec) -> StudySpec:
                 continue  # of a study that was run: it is reported all the same, and refused where it would run
             arms[label] = arm.model_copy(update={"start_from": str(_folder(arm.start_from).resolve())})
         except TuneoffError as error:
-            message = f"{error.message.rstrip('.')}. {error.hint}".strip()
-            problems.append(Problem(f"methods.{label}.start_from", message))
+            problems.append(Problem(f"methods.{label}.start_from", error.in_one_line))
         except (OSError, RuntimeError) as error:  # a name that is too long, the home of nobody
             reason = getattr(error, "strerror", None) or error
             text = f"{shortened(arm.start_from)!r} cannot be looked for: {reason}"

@@ -160,22 +160,18 @@ def check_held(model: ModelSpec, study_task: Task, trials: Sequence[TrialSpec], 
         try:
             _check(model, _make_task(held), study_task, list(holding.values()))
         except (DataError, UnsupportedModel) as error:
-            problems.append(Problem(f"retention.held.{label}", _one_message(error)))
+            problems.append(Problem(f"retention.held.{label}", error.in_one_line))
             continue
         if not reads:
             continue
         try:
             _load(label, held, retention, next(iter(holding.values())).protocol)
         except DataError as error:
-            problems.append(Problem("", _one_message(error)))
+            problems.append(Problem("", error.in_one_line))
         except SourceError:
             continue  # what cannot be had here and now is told where it is needed
     if problems:
         raise StudyError(problems)
-
-
-def _one_message(error: DataError | UnsupportedModel) -> str:
-    return f"{error.message.rstrip('.')}. {error.hint}" if error.hint else error.message
 
 
 def _check(model: ModelSpec, task: Task, study_task: Task, trials: Sequence[TrialSpec]) -> None:
